@@ -1,0 +1,18 @@
+//! What HTTP takes and answers, as types: the daemon serves them, `deiactl` reads them and
+//! `openapi.json` is generated from them.
+
+mod bots;
+mod config;
+mod error;
+mod scaling;
+mod scope;
+mod status;
+mod tasks;
+
+pub use bots::*;
+pub use config::*;
+pub use error::*;
+pub use scaling::*;
+pub use scope::*;
+pub use status::*;
+pub use tasks::*;

@@ -1,0 +1,3 @@
+//! The daemon `deia`.
+
+pub mod store;

@@ -1,0 +1,474 @@
+//! Where tasks are durable.
+//!
+//! ```text
+//!   main loop --write(batch)--> writer thread --one transaction, one fsync--> disk
+//!       ^                            |
+//!       '------- Committed ----------'         readers: connections of their own
+//! ```
+//!
+//! Owns: every SQL statement of the product, and the only open handle on the store. May be called
+//! by the main loop (writes) and by HTTP handlers (reads). Absent on purpose: any decision. An
+//! operation states its condition (`still queued`, `this fence`) and the store says whether it held.
+//!
+//! **The promise.** An [`Outcome`] is reported only after the transaction with its operation is
+//! on disk. A transaction that could not be committed reports [`StoreError`] for each of its
+//! operations, and nothing of it is visible.
+
+use std::sync::Arc;
+
+use deia::task::{AttemptStatus, Complexity, Fence, Priority, TaskId, TaskStatus, TaskType};
+use deia::time::Timestamp;
+use deia::wire::Usage;
+use futures_util::future::BoxFuture;
+
+/// A task's place in the store: grows with every submission, never used again.
+pub type Seq = i64;
+
+/// The caller's name for an operation, repeated in its outcome.
+pub type Ticket = u64;
+
+/// The engine of a store.
+pub trait Store: Send + Sync + 'static {
+    /// This store's epoch, part of every [`Fence`].
+    fn epoch(&self) -> u64;
+
+    /// Hands operations to the writer, in order. Never blocks. Outcomes arrive on the channel the
+    /// store was opened with, in one [`Committed`] per transaction.
+    ///
+    /// # Errors
+    /// Gives the batch back when the writer's queue is full ([`MAX_PENDING_OPS`]) or the writer has ended.
+    fn write(&self, batch: Vec<(Ticket, Op)>) -> Result<(), Vec<(Ticket, Op)>>;
+
+    /// One task with its attempts and result, without its content and output.
+    fn task(&self, id: TaskId) -> BoxFuture<'static, Result<Option<TaskRecord>, StoreError>>;
+
+    /// A finished task's output.
+    fn output(&self, id: TaskId) -> BoxFuture<'static, Result<Option<String>, StoreError>>;
+
+    /// A task's content.
+    fn content(&self, id: TaskId) -> BoxFuture<'static, Result<Option<String>, StoreError>>;
+
+    /// Tasks, newest first, stable under writes: `before` is the last `seq` of the page before.
+    fn list(
+        &self,
+        filter: TaskFilter,
+        before: Option<Seq>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<TaskRecord>, StoreError>>;
+
+    /// How many tasks are in each status. Cheap: kept, not counted.
+    fn counts(&self) -> BoxFuture<'static, Result<StatusCounts, StoreError>>;
+
+    /// Queued tasks of one demand after `after` in (priority, seq) order: the ready window's supply.
+    fn ready_after(
+        &self,
+        demand: Arc<str>,
+        after: Option<(Priority, Seq)>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Ready>, StoreError>>;
+
+    /// Every demand with queued tasks (not scheduled ones), and how many by priority. For start-up.
+    fn demands(&self) -> BoxFuture<'static, Result<Vec<(Arc<str>, [u64; 4])>, StoreError>>;
+
+    /// When the next scheduled task is due.
+    fn next_due(&self) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
+
+    /// How many queued tasks of this demand stand before (priority, seq); counts to at most 100,000.
+    fn ahead_of(
+        &self,
+        demand: Arc<str>,
+        place: (Priority, Seq),
+    ) -> BoxFuture<'static, Result<u64, StoreError>>;
+
+    /// Finishes what was handed in, checkpoints and closes. Blocks; later writes are refused.
+    fn close(&self);
+}
+
+/// Operations that may wait for the writer.
+pub const MAX_PENDING_OPS: usize = 65_536;
+
+/// Operations in one transaction.
+pub const MAX_OPS_PER_COMMIT: usize = 1_000;
+
+/// The outcomes of one transaction, sent after its commit.
+pub type Committed = Vec<(Ticket, Result<Outcome, StoreError>)>;
+
+/// Why the store could not do it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The disk or the engine failed; nothing of the transaction was kept.
+    #[error("store: {0}")]
+    Failed(Arc<str>),
+    /// After a failed fsync nothing more is acknowledged: the process has to end and recover.
+    #[error("store: {0}; restart deia to recover")]
+    Broken(Arc<str>),
+    /// Closed.
+    #[error("store: closed")]
+    Closed,
+}
+
+/// One durable act.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// A new task. -> [`Outcome::Submitted`], [`Outcome::Duplicate`] or [`Outcome::Conflict`]
+    Submit(Box<NewTask>, Option<Lease>),
+    /// Gives a queued task to a bot, if it is still queued. -> [`Outcome::Leased`] or [`Outcome::Gone`]
+    Lease {
+        /// The task.
+        seq: Seq,
+        /// To whom.
+        lease: Lease,
+        /// The caller does not have the content.
+        want_content: bool,
+    },
+    /// Ends an attempt, if its fence is the task's current one. -> [`Outcome::Finished`] or [`Outcome::Gone`]
+    Finish {
+        /// The task.
+        seq: Seq,
+        /// The attempt.
+        fence: Fence,
+        /// When the backend began, where known.
+        started_at: Option<Timestamp>,
+        /// When.
+        at: Timestamp,
+        /// How.
+        end: End,
+    },
+    /// Cancels a task that no bot has. -> [`Outcome::Cancelled`] or [`Outcome::NotQueued`]; [`Outcome::Gone`] when unknown
+    Cancel {
+        /// The task.
+        id: TaskId,
+        /// When.
+        at: Timestamp,
+    },
+    /// Queues a dead, cancelled or expired task again with fresh attempts. -> [`Outcome::Requeued`],
+    /// [`Outcome::NotQueued`] (its status) or [`Outcome::Gone`]
+    Requeue {
+        /// The task.
+        id: TaskId,
+        /// When.
+        at: Timestamp,
+        /// Attempts it may fail from now on.
+        max_attempts: u32,
+    },
+    /// Makes scheduled tasks whose time has come ready. -> [`Outcome::Promoted`]
+    Promote {
+        /// The wall clock.
+        now: Timestamp,
+        /// At most this many.
+        limit: usize,
+    },
+    /// Expires tasks that have waited since before `queued_before`. -> [`Outcome::Expired`]
+    Expire {
+        /// The bound.
+        queued_before: Timestamp,
+        /// When.
+        at: Timestamp,
+        /// At most this many.
+        limit: usize,
+    },
+    /// After a start: every lease of an earlier daemon is lost, its task queued again in its old place;
+    /// the attempt is `lost` and does not count as a failure. -> [`Outcome::Released`]
+    ReleaseAll {
+        /// When.
+        at: Timestamp,
+    },
+    /// Removes ended tasks: those that ended before `ended_before`, and the oldest beyond `max_kept`.
+    /// -> [`Outcome::Removed`]
+    Retain {
+        /// The bound.
+        ended_before: Timestamp,
+        /// Ended tasks kept at most.
+        max_kept: u64,
+        /// At most this many in one go.
+        limit: usize,
+    },
+    /// Commits a row of its own, to prove that the store takes writes. -> [`Outcome::Probed`]
+    Probe,
+}
+
+/// A task as submitted.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    /// Its name.
+    pub id: TaskId,
+    /// SHA-256 of the request; the same name with another hash is a conflict.
+    pub request_hash: [u8; 32],
+    /// Its text.
+    pub content: Arc<str>,
+    /// How urgent.
+    pub priority: Priority,
+    /// What kind of work.
+    pub task_type: TaskType,
+    /// How large.
+    pub complexity: Complexity,
+    /// What a bot must offer.
+    pub required_capabilities: Vec<String>,
+    /// Only this bot.
+    pub bot_id: Option<String>,
+    /// Only this pool.
+    pub pool: Option<String>,
+    /// What routing groups it by (see `brain::demand`).
+    pub demand: Arc<str>,
+    /// Failures before it is dead.
+    pub max_attempts: u32,
+    /// Milliseconds one attempt may take.
+    pub timeout_ms: u64,
+    /// Not before this time.
+    pub not_before: Option<Timestamp>,
+    /// The caller's own, JSON text; shown, never interpreted.
+    pub metadata: Option<String>,
+    /// When it came.
+    pub submitted_at: Timestamp,
+}
+
+/// A bot's hold on a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The bot.
+    pub bot_id: String,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// With a result.
+    Succeeded(Box<TaskResult>),
+    /// Without; the task is queued again in its old place.
+    Retry {
+        /// `failed` or `lost`.
+        status: AttemptStatus,
+        /// Why.
+        error: String,
+        /// Not before this time.
+        not_before: Option<Timestamp>,
+        /// Whether it counts towards `max_attempts`.
+        counts: Counts,
+    },
+    /// Without, for good.
+    Dead {
+        /// `failed` or `lost`.
+        status: AttemptStatus,
+        /// Why.
+        error: String,
+    },
+    /// On request.
+    Cancelled,
+}
+
+/// Whether an attempt counts towards `max_attempts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// As a failure.
+    AsFailure,
+    /// As a bot lost (see `supervision.poison_after`).
+    AsLoss,
+    /// Not at all.
+    No,
+}
+
+/// What a bot brought.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskResult {
+    /// The answer.
+    pub output: String,
+    /// The output was cut at `limits.output_mb`.
+    pub truncated: bool,
+    /// What it cost.
+    pub usage: Usage,
+    /// Which backend answered.
+    pub backend: String,
+    /// Which model.
+    pub model: Option<String>,
+}
+
+/// What came of an [`Op`].
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The task is durable, and leased when a lease was given (attempt 1).
+    Submitted {
+        /// Its place.
+        seq: Seq,
+    },
+    /// The same request was accepted before.
+    Duplicate(Box<TaskRecord>),
+    /// The name belongs to another request.
+    Conflict,
+    /// The bot has it.
+    Leased {
+        /// The new attempt's number.
+        attempt: u32,
+        /// Failures so far, of `max_attempts`.
+        failures: u32,
+        /// Bots lost in a row.
+        losses: u32,
+        /// Where it was asked for.
+        content: Option<Arc<str>>,
+    },
+    /// The attempt is ended; the task's new status.
+    Finished {
+        /// The status now.
+        status: TaskStatus,
+    },
+    /// The condition did not hold; nothing was changed.
+    Gone,
+    /// It was waiting and is cancelled. What the window has to forget.
+    Cancelled(Ready),
+    /// It is not in the state this needs; its status.
+    NotQueued {
+        /// The status.
+        status: TaskStatus,
+        /// Its place, to act on a running one.
+        seq: Seq,
+    },
+    /// It waits again.
+    Requeued(Ready),
+    /// These are ready now; whether more are due; when the next one is.
+    Promoted {
+        /// Ready now.
+        ready: Vec<Ready>,
+        /// The next one's time.
+        next_due: Option<Timestamp>,
+    },
+    /// These are expired.
+    Expired(Vec<Ready>),
+    /// How many leases were released.
+    Released {
+        /// Tasks queued again.
+        count: u64,
+    },
+    /// How many ended tasks were removed.
+    Removed {
+        /// Tasks.
+        count: u64,
+    },
+    /// Writes are taken.
+    Probed,
+}
+
+/// A queued task, as the ready window knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// Its place.
+    pub seq: Seq,
+    /// Its name.
+    pub id: TaskId,
+    /// What routing groups it by.
+    pub demand: Arc<str>,
+    /// How urgent.
+    pub priority: Priority,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// Milliseconds one attempt may take.
+    pub timeout_ms: u64,
+    /// Failures before it is dead.
+    pub max_attempts: u32,
+    /// What kind of work, for learning and logs.
+    pub task_type: TaskType,
+    /// Whether it waits for its time (then it is in no window).
+    pub scheduled: bool,
+}
+
+/// A task as it is stored, without content and output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskRecord {
+    /// Its place.
+    pub seq: Seq,
+    /// Its name.
+    pub id: TaskId,
+    /// Where it is.
+    pub status: TaskStatus,
+    /// How urgent.
+    pub priority: Priority,
+    /// What kind of work.
+    pub task_type: TaskType,
+    /// How large.
+    pub complexity: Complexity,
+    /// What a bot must offer.
+    pub required_capabilities: Vec<String>,
+    /// Only this bot.
+    pub bot_id: Option<String>,
+    /// Only this pool.
+    pub pool: Option<String>,
+    /// What routing groups it by.
+    pub demand: Arc<str>,
+    /// Failures before it is dead.
+    pub max_attempts: u32,
+    /// Milliseconds one attempt may take.
+    pub timeout_ms: u64,
+    /// Not before this time.
+    pub not_before: Option<Timestamp>,
+    /// The caller's own, JSON text.
+    pub metadata: Option<String>,
+    /// When it came.
+    pub submitted_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Every attempt, oldest first.
+    pub attempts: Vec<AttemptRecord>,
+    /// The result, without its output.
+    pub result: Option<ResultRecord>,
+    /// The last error.
+    pub error: Option<String>,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// Counted from 1.
+    pub attempt: u32,
+    /// Who tried.
+    pub bot_id: String,
+    /// How it went.
+    pub status: AttemptStatus,
+    /// When the bot began (until it says so: when it got it).
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// A result without its output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultRecord {
+    /// Bytes of the output.
+    pub output_bytes: u64,
+    /// The output was cut.
+    pub truncated: bool,
+    /// What it cost.
+    pub usage: Usage,
+    /// Which backend answered.
+    pub backend: String,
+    /// Which model.
+    pub model: Option<String>,
+}
+
+/// Which tasks to list. `None` is any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskFilter {
+    /// In this status.
+    pub status: Option<TaskStatus>,
+    /// Whose last attempt this bot had, or that only this bot may have.
+    pub bot: Option<String>,
+    /// Of this type.
+    pub task_type: Option<TaskType>,
+    /// Of this priority.
+    pub priority: Option<Priority>,
+}
+
+/// How many tasks are in each status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatusCounts {
+    /// By [`TaskStatus::ALL`]'s order.
+    pub by_status: [u64; 7],
+}
+
+impl StatusCounts {
+    /// Tasks in this status.
+    pub fn of(&self, status: TaskStatus) -> u64 {
+        self.by_status[status as usize]
+    }
+}
