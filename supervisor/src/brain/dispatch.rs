@@ -1,0 +1,541 @@
+//! Which task goes to which bot, now.
+//!
+//! Owns the lanes and what is known of the bots' slots. A slot is reserved when a choice is made and
+//! freed when the attempt is over. Order: of all lanes that some bot with a free slot can serve,
+//! the task with the best (priority, seq). So that `P3` does not starve, one choice in
+//! [`AGEING_SHARE`] goes to the longest-waiting task, if it has waited [`AGEING_AFTER`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use deia::time::Timestamp;
+
+use super::demand::{Demand, PoolFacts};
+use super::route::{self, Candidate};
+use super::window::{Lane, Place, Waiting};
+use crate::store::{Ready, Seq};
+
+/// One choice in this many looks at age before priority.
+pub const AGEING_SHARE: u64 = 16;
+
+/// ... for tasks that have waited this many seconds.
+pub const AGEING_AFTER: f64 = 60.0;
+
+/// Different demands that may wait at once.
+pub const MAX_LANES: usize = 4096;
+
+/// A bot's slots.
+#[derive(Debug, Clone)]
+struct Slots {
+    bot: Arc<str>,
+    pool: usize,
+    load: u32,
+    max: u32,
+    open: bool,
+    success_rate: f64,
+}
+
+/// A task for a bot. The slot is reserved.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The task.
+    pub waiting: Waiting,
+    /// The bot.
+    pub bot: Arc<str>,
+    /// The bot's score.
+    pub score: f64,
+}
+
+/// What would happen to a new task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Admission {
+    /// This bot takes it at once; its slot is reserved.
+    Direct {
+        /// The bot.
+        bot: Arc<str>,
+        /// Its score.
+        score: f64,
+    },
+    /// It waits.
+    Wait,
+    /// No bot of this configuration can ever do it.
+    Unsuitable,
+    /// Too many different demands wait already.
+    TooManyDemands,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Dispatcher {
+    pools: Vec<PoolFacts>,
+    /// In the order in which bots were first seen: ties go to the first.
+    slots: Vec<Slots>,
+    lanes: HashMap<Arc<str>, Lane>,
+    choices: u64,
+    /// Tasks with a model server, over all pools that use it.
+    in_flight: HashMap<Arc<str>, u32>,
+}
+
+impl Dispatcher {
+    /// The pools have changed. Bots of pools that are gone are closed.
+    pub fn configure(&mut self, pools: Vec<PoolFacts>) {
+        let moved = |slots: &Slots, old: &[PoolFacts]| {
+            let name = &old.get(slots.pool)?.name;
+            pools.iter().position(|p| p.name == *name)
+        };
+        let old = std::mem::take(&mut self.pools);
+        self.slots.retain_mut(|slots| match moved(slots, &old) {
+            Some(pool) => {
+                slots.pool = pool;
+                true
+            }
+            None => false,
+        });
+        self.pools = pools;
+        for lane in self.lanes.values_mut() {
+            lane.configure(&self.pools);
+        }
+    }
+
+    /// The bot takes tasks, at most `max` at once.
+    pub fn open(&mut self, bot: &Arc<str>, pool: &str, max: u32) {
+        let Some(pool) = self.pools.iter().position(|p| *p.name == *pool) else {
+            return;
+        };
+        match self.slots.iter_mut().find(|s| s.bot == *bot) {
+            Some(slots) => {
+                slots.open = true;
+                slots.max = max;
+                slots.pool = pool;
+            }
+            None => self.slots.push(Slots {
+                bot: bot.clone(),
+                pool,
+                load: 0,
+                max,
+                open: true,
+                success_rate: 1.0,
+            }),
+        }
+    }
+
+    /// The bot takes no more tasks. What it has stays with it.
+    pub fn close(&mut self, bot: &str) {
+        if let Some(slots) = self.slots.iter_mut().find(|s| *s.bot == *bot) {
+            slots.open = false;
+        }
+    }
+
+    /// An attempt of the bot is over.
+    pub fn free(&mut self, bot: &str) {
+        if let Some(slots) = self.slots.iter_mut().find(|s| *s.bot == *bot) {
+            slots.load = slots.load.saturating_sub(1);
+            let pool = slots.pool;
+            self.served(pool, -1);
+        }
+    }
+
+    /// An attempt of the bot brought a result, or failed.
+    pub fn learn(&mut self, bot: &str, succeeded: bool) {
+        if let Some(slots) = self.slots.iter_mut().find(|s| *s.bot == *bot) {
+            slots.success_rate = route::success_rate_after(slots.success_rate, succeeded);
+        }
+    }
+
+    /// The bot's success rate.
+    pub fn success_rate(&self, bot: &str) -> f64 {
+        let slots = self.slots.iter().find(|s| *s.bot == *bot);
+        slots.map_or(1.0, |s| s.success_rate)
+    }
+
+    /// Tasks the bot has.
+    pub fn load(&self, bot: &str) -> u32 {
+        let slots = self.slots.iter().find(|s| *s.bot == *bot);
+        slots.map_or(0, |s| s.load)
+    }
+
+    /// Decides about a new task.
+    pub fn admit(&mut self, demand: &Demand, text: &Arc<str>) -> Admission {
+        let (served_by, waits) = match self.lanes.get(text) {
+            Some(lane) => (lane.served_by.clone(), !lane.is_idle()),
+            None => {
+                let served_by = self.pools.iter().map(|p| demand.is_served_by(p)).collect();
+                (served_by, false)
+            }
+        };
+        if !served_by.contains(&true) {
+            return Admission::Unsuitable;
+        }
+        if !waits && let Some((index, score)) = self.best(&served_by, demand.bot.as_deref()) {
+            return Admission::Direct {
+                bot: self.reserve(index),
+                score,
+            };
+        }
+        if self.lanes.len() >= MAX_LANES && !self.lanes.contains_key(text) {
+            return Admission::TooManyDemands;
+        }
+        Admission::Wait
+    }
+
+    /// A task waits now: it was submitted, is to be tried again, or its time has come.
+    pub fn add(&mut self, ready: Ready, content: Option<Arc<str>>) {
+        if let Some(lane) = self.lane(&ready.demand) {
+            lane.add(ready, content);
+        }
+    }
+
+    /// A task does not wait any more: cancelled or expired.
+    pub fn forget(&mut self, ready: &Ready) {
+        if let Some(lane) = self.lanes.get_mut(&ready.demand) {
+            lane.forget((ready.priority, ready.seq));
+        }
+    }
+
+    /// What the store says at start: how many wait, by priority.
+    pub fn counted(&mut self, demand: &Arc<str>, counts: [u64; 4]) {
+        if let Some(lane) = self.lane(demand) {
+            lane.counted(counts);
+        }
+    }
+
+    /// The next task for a bot, if there are both.
+    pub fn next(&mut self, now: Timestamp) -> Option<Choice> {
+        let free: Vec<bool> = (0..self.pools.len())
+            .map(|pool| {
+                self.has_room(pool)
+                    && self
+                        .slots
+                        .iter()
+                        .any(|s| s.pool == pool && s.open && s.load < s.max)
+            })
+            .collect();
+        if !free.contains(&true) {
+            return None;
+        }
+        let by_age = self.choices % AGEING_SHARE == AGEING_SHARE - 1;
+        let mut best: Option<(bool, Place, Arc<str>)> = None;
+        for (text, lane) in &self.lanes {
+            let served = lane.served_by.iter().zip(&free).any(|(s, f)| *s && *f);
+            let Some(first) = lane.first().filter(|_| served) else {
+                continue;
+            };
+            if let Some(bot) = &lane.demand.bot
+                && !self
+                    .slots
+                    .iter()
+                    .any(|s| *s.bot == **bot && s.open && s.load < s.max)
+            {
+                continue;
+            }
+            let aged = by_age
+                .then(|| lane.oldest())
+                .flatten()
+                .filter(|w| now.seconds_since(w.ready.submitted_at) >= AGEING_AFTER);
+            let waiting = aged.unwrap_or(first);
+            let place = (waiting.ready.priority, waiting.ready.seq);
+            let better = |(best_aged, best_place, _): &(bool, Place, Arc<str>)| match (
+                aged.is_some(),
+                best_aged,
+            ) {
+                (true, true) => place.1 < best_place.1,
+                (true, false) => true,
+                (false, true) => false,
+                (false, false) => place < *best_place,
+            };
+            if best.as_ref().is_none_or(better) {
+                best = Some((aged.is_some(), place, text.clone()));
+            }
+        }
+        let (_, place, text) = best?;
+        let lane = self.lanes.get(&text)?;
+        let (index, score) = self.best(&lane.served_by, lane.demand.bot.as_deref())?;
+        let waiting = self.lanes.get_mut(&text)?.take(place)?;
+        self.choices += 1;
+        Some(Choice {
+            waiting,
+            bot: self.reserve(index),
+            score,
+        })
+    }
+
+    /// The choice is durable.
+    pub fn leased(&mut self, ready: &Ready) {
+        if let Some(lane) = self.lanes.get_mut(&ready.demand) {
+            lane.leased(ready.priority);
+            if lane.is_idle() {
+                self.lanes.remove(&ready.demand);
+            }
+        }
+    }
+
+    /// The store did not lease it; `back` where it is still queued. The slot is free again.
+    pub fn not_leased(&mut self, bot: &str, demand: &Arc<str>, back: Option<Waiting>) {
+        self.free(bot);
+        if let Some(lane) = self.lanes.get_mut(demand) {
+            lane.not_leased(back);
+        }
+    }
+
+    /// Lanes that have run low, and after which place to load.
+    pub fn wants_filling(&mut self) -> Vec<(Arc<str>, Option<Place>)> {
+        self.lanes
+            .iter_mut()
+            .filter_map(|(text, lane)| lane.wants_filling().map(|after| (text.clone(), after)))
+            .collect()
+    }
+
+    /// What was loaded for a lane.
+    pub fn filled(&mut self, demand: &Arc<str>, loaded: Vec<Ready>) {
+        if let Some(lane) = self.lanes.get_mut(demand) {
+            lane.filled(loaded);
+        }
+    }
+
+    /// Tasks that wait.
+    pub fn waiting(&self) -> u64 {
+        self.lanes.values().map(Lane::len).sum()
+    }
+
+    /// The place a new task of this lane got, from 1, once it is counted.
+    pub fn position(&self, demand: &str, priority: deia::task::Priority) -> u64 {
+        self.lanes
+            .get(demand)
+            .map_or(1, |lane| lane.ahead_of_new(priority).max(1))
+    }
+
+    /// Tasks that wait and that this pool could do.
+    pub fn waiting_for(&self, pool: &str) -> u64 {
+        let Some(index) = self.pools.iter().position(|p| *p.name == *pool) else {
+            return 0;
+        };
+        self.lanes
+            .values()
+            .filter(|lane| lane.served_by.get(index) == Some(&true))
+            .map(Lane::len)
+            .sum()
+    }
+
+    fn lane(&mut self, text: &Arc<str>) -> Option<&mut Lane> {
+        if !self.lanes.contains_key(text) {
+            let lane = Lane::new(Demand::from_text(text)?, &self.pools);
+            self.lanes.insert(text.clone(), lane);
+        }
+        self.lanes.get_mut(text)
+    }
+
+    /// The best bot with a free slot, among these pools, and its score.
+    fn best(&self, served_by: &[bool], only: Option<&str>) -> Option<(usize, f64)> {
+        let candidates = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| {
+                s.open
+                    && served_by.get(s.pool) == Some(&true)
+                    && only.is_none_or(|bot| *s.bot == *bot)
+                    && self.has_room(s.pool)
+            })
+            .map(|(index, s)| {
+                let candidate = Candidate {
+                    load: s.load,
+                    max: s.max,
+                    success_rate: s.success_rate,
+                };
+                (index, candidate)
+            });
+        route::choose(candidates)
+    }
+
+    fn reserve(&mut self, index: usize) -> Arc<str> {
+        self.slots[index].load += 1;
+        let pool = self.slots[index].pool;
+        self.served(pool, 1);
+        self.slots[index].bot.clone()
+    }
+
+    fn has_room(&self, pool: usize) -> bool {
+        match self.pools.get(pool).and_then(|p| p.server.as_ref()) {
+            Some((server, most)) => self.in_flight.get(server).is_none_or(|n| n < most),
+            None => true,
+        }
+    }
+
+    fn served(&mut self, pool: usize, change: i32) {
+        if let Some((server, _)) = self.pools.get(pool).and_then(|p| p.server.as_ref()) {
+            let n = self.in_flight.entry(server.clone()).or_default();
+            *n = n.saturating_add_signed(change);
+        }
+    }
+
+    /// The place of a task that is in memory; for tests and explanations.
+    pub fn knows(&self, demand: &str, seq: Seq) -> bool {
+        self.lanes
+            .get(demand)
+            .and_then(Lane::oldest)
+            .is_some_and(|w| w.ready.seq == seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deia::bot::BotType;
+    use deia::task::{Priority, TaskType};
+
+    fn pool(name: &str, bot_type: BotType) -> PoolFacts {
+        PoolFacts {
+            name: name.into(),
+            bot_type,
+            specializations: Vec::new(),
+            most_bots: 10,
+            server: None,
+        }
+    }
+
+    fn demand(text: &str) -> Arc<str> {
+        format!("t={text};n=a;p=;b=;c=general").into()
+    }
+
+    fn task(seq: Seq, priority: Priority, kind: &str) -> Ready {
+        Ready {
+            seq,
+            id: format!("t{seq}").parse().unwrap(),
+            demand: demand(kind),
+            priority,
+            submitted_at: Timestamp::from_micros(seq),
+            timeout_ms: 1000,
+            max_attempts: 3,
+            task_type: TaskType::General,
+            scheduled: false,
+        }
+    }
+
+    fn dispatcher(pools: &[(&str, BotType, u32)]) -> Dispatcher {
+        let mut dispatcher = Dispatcher::default();
+        dispatcher.configure(pools.iter().map(|(name, t, _)| pool(name, *t)).collect());
+        for (name, _, max) in pools {
+            dispatcher.open(&Arc::from(*name), name, *max);
+        }
+        dispatcher
+    }
+
+    fn drain(dispatcher: &mut Dispatcher, now: Timestamp) -> Vec<Seq> {
+        let mut order = Vec::new();
+        while let Some(choice) = dispatcher.next(now) {
+            dispatcher.leased(&choice.waiting.ready);
+            dispatcher.free(&choice.bot);
+            order.push(choice.waiting.ready.seq);
+        }
+        order
+    }
+
+    #[test]
+    fn urgent_first_then_in_order() {
+        let mut dispatcher = dispatcher(&[("a", BotType::General, 1)]);
+        for (seq, priority) in [
+            (1, Priority::P2),
+            (2, Priority::P0),
+            (3, Priority::P3),
+            (4, Priority::P0),
+        ] {
+            dispatcher.add(task(seq, priority, "general"), None);
+        }
+        assert_eq!(
+            drain(&mut dispatcher, Timestamp::from_micros(0)),
+            [2, 4, 1, 3]
+        );
+        assert_eq!(dispatcher.waiting(), 0);
+        assert!(dispatcher.lanes.is_empty());
+    }
+
+    #[test]
+    fn the_last_does_not_starve() {
+        let mut dispatcher = dispatcher(&[("a", BotType::General, 1)]);
+        dispatcher.add(task(1, Priority::P3, "general"), None);
+        for seq in 2..100 {
+            dispatcher.add(task(seq, Priority::P0, "general"), None);
+        }
+        let late = Timestamp::from_micros(0).plus_millis(61_000);
+        let order = drain(&mut dispatcher, late);
+        let at = order.iter().position(|seq| *seq == 1).unwrap();
+        assert!(at < AGEING_SHARE as usize, "came at {at}");
+    }
+
+    #[test]
+    fn a_saturated_type_holds_up_nobody_else() {
+        let mut dispatcher = dispatcher(&[
+            ("dev", BotType::Developer, 1),
+            ("plan", BotType::Planner, 1),
+        ]);
+        for seq in 1..1000 {
+            dispatcher.add(task(seq, Priority::P0, "development"), None);
+        }
+        dispatcher.add(task(1000, Priority::P3, "planning"), None);
+        let now = Timestamp::from_micros(0);
+        assert_eq!(&*dispatcher.next(now).unwrap().bot, "dev");
+        let choice = dispatcher.next(now).unwrap();
+        assert_eq!((&*choice.bot, choice.waiting.ready.seq), ("plan", 1000));
+        assert!(dispatcher.next(now).is_none());
+    }
+
+    #[test]
+    fn a_free_bot_takes_a_new_task_at_once_unless_others_wait() {
+        let mut dispatcher = dispatcher(&[("a", BotType::General, 1)]);
+        let text = demand("general");
+        let asked = Demand::from_text(&text).unwrap();
+        assert!(matches!(
+            dispatcher.admit(&asked, &text),
+            Admission::Direct { .. }
+        ));
+        assert_eq!(dispatcher.admit(&asked, &text), Admission::Wait);
+        dispatcher.add(task(1, Priority::P2, "general"), None);
+        dispatcher.free("a");
+        assert_eq!(
+            dispatcher.admit(&asked, &text),
+            Admission::Wait,
+            "the one that waits is first"
+        );
+        assert_eq!(drain(&mut dispatcher, Timestamp::from_micros(0)), [1]);
+    }
+
+    #[test]
+    fn what_no_pool_can_do_is_said() {
+        let mut dispatcher = dispatcher(&[("plan", BotType::Planner, 1)]);
+        let text = demand("development");
+        let asked = Demand::from_text(&text).unwrap();
+        assert_eq!(dispatcher.admit(&asked, &text), Admission::Unsuitable);
+    }
+
+    #[test]
+    fn a_model_server_is_not_asked_more_than_it_takes() {
+        let mut dispatcher = Dispatcher::default();
+        let mut model = pool("m", BotType::General);
+        model.server = Some(("http://localhost:1".into(), 2));
+        dispatcher.configure(vec![model]);
+        dispatcher.open(&Arc::from("m"), "m", 10);
+        dispatcher.open(&Arc::from("m-2"), "m", 10);
+        for seq in 1..10 {
+            dispatcher.add(task(seq, Priority::P2, "general"), None);
+        }
+        let now = Timestamp::from_micros(0);
+        let first = dispatcher.next(now).unwrap();
+        assert!(dispatcher.next(now).is_some());
+        assert!(dispatcher.next(now).is_none());
+        dispatcher.free(&first.bot);
+        assert!(dispatcher.next(now).is_some());
+    }
+
+    #[test]
+    fn a_pool_that_goes_takes_its_bots_along_and_the_rest_keep_their_load() {
+        let mut dispatcher = dispatcher(&[("a", BotType::General, 1), ("b", BotType::General, 2)]);
+        dispatcher.add(task(1, Priority::P2, "general"), None);
+        dispatcher.add(task(2, Priority::P2, "general"), None);
+        let now = Timestamp::from_micros(0);
+        dispatcher.next(now).unwrap();
+        dispatcher.next(now).unwrap();
+        dispatcher.configure(vec![pool("b", BotType::General)]);
+        assert_eq!(dispatcher.load("b"), 1);
+        assert_eq!(dispatcher.load("a"), 0);
+    }
+}

@@ -1,0 +1,33 @@
+//! Every decision, without I/O.
+//!
+//! ```text
+//!   demand    what a task asks for, and which pools can give it
+//!   plan      how many bots each pool wants, from the limits
+//!   route     which bot, by score
+//!   window    the part of the queue that is in memory
+//!   dispatch  which task goes to which bot, now
+//!   retry     what happens to a task whose attempt ended without a result
+//!   bot       a bot as (wanted, actual): every event in every state
+//!   restart   when a bot that ended is started again
+//! ```
+//!
+//! Nothing here reads a clock, draws a random number, opens a file or knows tokio: time arrives as
+//! milliseconds of a monotonic clock ([`Millis`]) or as a [`deia::time::Timestamp`], chance as a
+//! number in 0..1. So the main loop, the tests and a simulation drive the same code.
+
+pub mod bot;
+pub mod demand;
+pub mod dispatch;
+pub mod plan;
+pub mod restart;
+pub mod retry;
+pub mod route;
+pub mod window;
+
+/// Milliseconds on a monotonic clock that starts with the daemon: wall-clock jumps do not move it.
+pub type Millis = u64;
+
+/// Seconds, as the configuration has them, in [`Millis`].
+pub fn millis(seconds: f64) -> Millis {
+    (seconds * 1000.0).round().clamp(0.0, u64::MAX as f64) as Millis
+}

@@ -1,0 +1,310 @@
+//! The part of the queue that is in memory.
+//!
+//! Queued tasks wait in *lanes*, one for each [demand](super::demand). A lane keeps its first
+//! [`LANE_TASKS`] tasks in (priority, seq) order and how many there are in all; the rest are in the
+//! store and are loaded when the lane runs low. So memory does not grow with the queue.
+//!
+//! Counts follow the store's outcomes exactly once each, in whatever order outcomes and loads
+//! arrive; that is why they are signed. An entry may be stale (its task was cancelled while a load
+//! was under way): the lease is refused by the store then, and the entry is dropped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use deia::task::Priority;
+
+use super::demand::{Demand, PoolFacts};
+use crate::store::{Ready, Seq};
+
+/// Tasks of one lane in memory.
+pub const LANE_TASKS: usize = 512;
+
+/// A lane with fewer is filled up from the store.
+const LANE_LOW: usize = LANE_TASKS / 2;
+
+/// Contents larger than this stay in the store until a bot takes the task.
+pub const KEPT_CONTENT_BYTES: usize = 4096;
+
+/// A task's place in its lane.
+pub type Place = (Priority, Seq);
+
+/// A queued task in memory.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// The task.
+    pub ready: Ready,
+    /// Its text, where it is small and was at hand.
+    pub content: Option<Arc<str>>,
+}
+
+/// The tasks with one demand.
+#[derive(Debug)]
+pub struct Lane {
+    /// What they ask for.
+    pub demand: Demand,
+    /// Which pools can do it, by the pools' order.
+    pub served_by: Vec<bool>,
+    waiting: BTreeMap<Place, Waiting>,
+    counts: [i64; 4],
+    /// Taken out for a lease that is not committed yet.
+    leasing: i64,
+    filling: bool,
+}
+
+impl Lane {
+    /// An empty lane.
+    pub fn new(demand: Demand, pools: &[PoolFacts]) -> Self {
+        let mut lane = Self {
+            demand,
+            served_by: Vec::new(),
+            waiting: BTreeMap::new(),
+            counts: [0; 4],
+            leasing: 0,
+            filling: false,
+        };
+        lane.configure(pools);
+        lane
+    }
+
+    /// The pools have changed.
+    pub fn configure(&mut self, pools: &[PoolFacts]) {
+        self.served_by = pools.iter().map(|p| self.demand.is_served_by(p)).collect();
+    }
+
+    /// The store says that this many wait, by priority (at start).
+    pub fn counted(&mut self, counts: [u64; 4]) {
+        for (count, stored) in self.counts.iter_mut().zip(counts) {
+            *count = i64::try_from(stored).unwrap_or(i64::MAX);
+        }
+    }
+
+    /// A task waits now.
+    pub fn add(&mut self, ready: Ready, content: Option<Arc<str>>) {
+        self.counts[ready.priority.index()] += 1;
+        self.put(ready, content);
+    }
+
+    /// A task does not wait any more: cancelled or expired.
+    pub fn forget(&mut self, place: Place) {
+        self.counts[place.0.index()] -= 1;
+        self.waiting.remove(&place);
+    }
+
+    /// The first task.
+    pub fn first(&self) -> Option<&Waiting> {
+        self.waiting.first_key_value().map(|(_, waiting)| waiting)
+    }
+
+    /// The longest-waiting task that is in memory.
+    pub fn oldest(&self) -> Option<&Waiting> {
+        Priority::ALL
+            .iter()
+            .filter_map(|p| {
+                let range = (*p, Seq::MIN)..=(*p, Seq::MAX);
+                self.waiting.range(range).next().map(|(_, waiting)| waiting)
+            })
+            .min_by_key(|waiting| waiting.ready.seq)
+    }
+
+    /// Takes a task out for a lease. Ends in [`Lane::leased`] or [`Lane::not_leased`].
+    pub fn take(&mut self, place: Place) -> Option<Waiting> {
+        let taken = self.waiting.remove(&place);
+        self.leasing += i64::from(taken.is_some());
+        taken
+    }
+
+    /// The lease is durable.
+    pub fn leased(&mut self, priority: Priority) {
+        self.leasing -= 1;
+        self.counts[priority.index()] -= 1;
+    }
+
+    /// The store would not: the task was not queued any more, or the disk failed (`back`: it is
+    /// still queued).
+    pub fn not_leased(&mut self, back: Option<Waiting>) {
+        self.leasing -= 1;
+        if let Some(waiting) = back {
+            self.put(waiting.ready, waiting.content);
+        }
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> u64 {
+        u64::try_from(self.counts.iter().sum::<i64>()).unwrap_or(0)
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether nothing waits, is being leased or being loaded: the lane may be dropped.
+    pub fn is_idle(&self) -> bool {
+        self.is_empty() && self.waiting.is_empty() && self.leasing == 0 && !self.filling
+    }
+
+    /// How many would stand before a new task of this priority.
+    pub fn ahead_of_new(&self, priority: Priority) -> u64 {
+        let ahead: i64 = self.counts[..=priority.index()].iter().sum();
+        u64::try_from(ahead).unwrap_or(0)
+    }
+
+    /// From where to load, when the lane has run low and the store has more.
+    pub fn wants_filling(&mut self) -> Option<Option<Place>> {
+        let known = self.waiting.len() as i64 + self.leasing;
+        if self.filling || self.waiting.len() >= LANE_LOW || known >= self.counts.iter().sum() {
+            return None;
+        }
+        self.filling = true;
+        Some(self.waiting.last_key_value().map(|(place, _)| *place))
+    }
+
+    /// What was loaded (nothing when the store failed: it is tried again).
+    pub fn filled(&mut self, loaded: Vec<Ready>) {
+        self.filling = false;
+        for ready in loaded {
+            self.waiting
+                .entry((ready.priority, ready.seq))
+                .or_insert(Waiting {
+                    ready,
+                    content: None,
+                });
+        }
+        self.trim();
+    }
+
+    fn put(&mut self, ready: Ready, content: Option<Arc<str>>) {
+        let place = (ready.priority, ready.seq);
+        // `counts` already has this task: equal means that everything else is in memory.
+        let others = self.counts.iter().sum::<i64>() - self.leasing - 1;
+        let everything_here = self.waiting.len() as i64 >= others;
+        let before_last = self
+            .waiting
+            .last_key_value()
+            .is_some_and(|(last, _)| place < *last);
+        if everything_here || before_last {
+            let content = content.filter(|text| text.len() <= KEPT_CONTENT_BYTES);
+            self.waiting.insert(place, Waiting { ready, content });
+            self.trim();
+        }
+    }
+
+    fn trim(&mut self) {
+        while self.waiting.len() > LANE_TASKS {
+            self.waiting.pop_last();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deia::task::TaskType;
+    use deia::time::Timestamp;
+
+    fn demand() -> Demand {
+        Demand::from_text("t=general;n=a;p=;b=;c=general").unwrap()
+    }
+
+    fn task(seq: Seq, priority: Priority) -> Ready {
+        Ready {
+            seq,
+            id: format!("t{seq}").parse().unwrap(),
+            demand: demand().text().into(),
+            priority,
+            submitted_at: Timestamp::from_micros(seq),
+            timeout_ms: 1000,
+            max_attempts: 3,
+            task_type: TaskType::General,
+            scheduled: false,
+        }
+    }
+
+    /// A queue of any length through a lane, with the store played by a map.
+    #[test]
+    fn a_long_queue_passes_through_in_order_in_bounded_memory() {
+        let mut stored: BTreeMap<Place, Ready> = BTreeMap::new();
+        let mut lane = Lane::new(demand(), &[]);
+        for seq in 0..5000 {
+            let ready = task(seq, Priority::ALL[(seq % 4) as usize]);
+            stored.insert((ready.priority, seq), ready.clone());
+            lane.add(ready, None);
+            assert!(lane.waiting.len() <= LANE_TASKS);
+        }
+        let mut passed = Vec::new();
+        while !lane.is_empty() {
+            if let Some(after) = lane.wants_filling() {
+                let rows = stored
+                    .range((
+                        after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded),
+                        std::ops::Bound::Unbounded,
+                    ))
+                    .take(LANE_TASKS)
+                    .map(|(_, ready)| ready.clone())
+                    .collect();
+                lane.filled(rows);
+                assert!(lane.waiting.len() <= LANE_TASKS);
+            }
+            let place = lane
+                .first()
+                .map(|w| (w.ready.priority, w.ready.seq))
+                .unwrap();
+            lane.take(place).unwrap();
+            stored.remove(&place);
+            lane.leased(place.0);
+            passed.push(place);
+        }
+        assert_eq!(passed.len(), 5000);
+        assert!(passed.is_sorted());
+        assert!(lane.is_idle());
+    }
+
+    #[test]
+    fn a_task_that_comes_back_keeps_its_place() {
+        let mut lane = Lane::new(demand(), &[]);
+        for seq in 1..=3 {
+            lane.add(task(seq, Priority::P2), None);
+        }
+        let first = lane.take((Priority::P2, 1)).unwrap();
+        lane.leased(Priority::P2);
+        lane.add(first.ready, None);
+        assert_eq!(lane.first().unwrap().ready.seq, 1);
+        assert_eq!(lane.len(), 3);
+    }
+
+    #[test]
+    fn a_lease_the_store_refused_leaves_no_trace() {
+        let mut lane = Lane::new(demand(), &[]);
+        lane.add(task(1, Priority::P1), None);
+        let taken = lane.take((Priority::P1, 1)).unwrap();
+        lane.not_leased(Some(taken));
+        assert_eq!(lane.first().unwrap().ready.seq, 1);
+        lane.take((Priority::P1, 1)).unwrap();
+        lane.not_leased(None);
+        lane.forget((Priority::P1, 1));
+        assert!(lane.is_idle());
+    }
+
+    #[test]
+    fn the_oldest_is_found_whatever_its_priority() {
+        let mut lane = Lane::new(demand(), &[]);
+        lane.add(task(1, Priority::P3), None);
+        lane.add(task(2, Priority::P0), None);
+        assert_eq!(lane.first().unwrap().ready.seq, 2);
+        assert_eq!(lane.oldest().unwrap().ready.seq, 1);
+        assert_eq!(lane.ahead_of_new(Priority::P0), 1);
+        assert_eq!(lane.ahead_of_new(Priority::P3), 2);
+    }
+
+    #[test]
+    fn large_contents_are_not_kept() {
+        let mut lane = Lane::new(demand(), &[]);
+        lane.add(
+            task(1, Priority::P2),
+            Some("x".repeat(KEPT_CONTENT_BYTES + 1).into()),
+        );
+        lane.add(task(2, Priority::P2), Some("small".into()));
+        assert!(lane.waiting[&(Priority::P2, 1)].content.is_none());
+        assert!(lane.waiting[&(Priority::P2, 2)].content.is_some());
+    }
+}

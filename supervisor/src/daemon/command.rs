@@ -1,0 +1,154 @@
+//! What the main loop can be asked. Every request carries the channel its answer goes to.
+
+use std::sync::Arc;
+
+use deia::api::{BotActionAnswer, BotView, LimitsAnswer, LimitsRequest, ScalingStatus};
+use deia::config::Config;
+use deia::task::{TaskId, TaskStatus};
+use tokio::sync::oneshot;
+
+use crate::brain::demand::Demand;
+use crate::store::{NewTask, TaskRecord};
+
+/// Requests that may wait for the main loop.
+pub const MAX_COMMANDS: usize = 4096;
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<T>;
+
+/// A request.
+#[derive(Debug)]
+pub enum Command {
+    /// A new task.
+    Submit {
+        /// The task.
+        task: Box<NewTask>,
+        /// What it asks for.
+        demand: Demand,
+        /// Answered after the commit.
+        reply: Reply<Result<Submitted, Refused>>,
+    },
+    /// Cancel a task.
+    Cancel {
+        /// The task.
+        id: TaskId,
+        /// Answered after the commit, or once its bot was told.
+        reply: Reply<Result<Acted, Refused>>,
+    },
+    /// Queue an ended task again.
+    Requeue {
+        /// The task.
+        id: TaskId,
+        /// Answered after the commit.
+        reply: Reply<Result<Acted, Refused>>,
+    },
+    /// Tell when a task has ended. The answer says that it is noted; only then look at the store.
+    Wait {
+        /// The task.
+        id: TaskId,
+        /// Receives the end.
+        reply: Reply<oneshot::Receiver<TaskStatus>>,
+    },
+    /// Every bot, in the order of the pools.
+    Bots {
+        /// The answer.
+        reply: Reply<Vec<BotView>>,
+    },
+    /// Do something with a bot; `None` when there is none of this name.
+    ActOnBot {
+        /// The bot.
+        id: String,
+        /// What.
+        act: BotAct,
+        /// The answer.
+        reply: Reply<Option<BotActionAnswer>>,
+    },
+    /// How the fleet stands.
+    Scaling {
+        /// The answer.
+        reply: Reply<ScalingStatus>,
+    },
+    /// Set or end an override of the limits.
+    SetLimits {
+        /// The new limits.
+        request: LimitsRequest,
+        /// Answered once it is on disk and in force.
+        reply: Reply<Result<LimitsAnswer, Refused>>,
+    },
+    /// A new configuration.
+    Configure {
+        /// The configuration.
+        config: Arc<Config>,
+        /// Answered once it is in force.
+        reply: Reply<()>,
+    },
+    /// Interrupt every running task.
+    InterruptAll {
+        /// How many were told.
+        reply: Reply<u64>,
+    },
+    /// Drain and end. The second time: hurry.
+    Stop,
+}
+
+/// What an operator can do with a bot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BotAct {
+    /// Run, also out of back-off and quarantine.
+    Start,
+    /// Finish what it has and end, until started again.
+    Stop,
+    /// Finish what it has and end; then start anew.
+    Restart,
+    /// Give up what it has; its tasks are tried again.
+    Interrupt,
+}
+
+/// What became of a submission.
+#[derive(Debug)]
+pub enum Submitted {
+    /// A bot has it.
+    Routed {
+        /// The bot.
+        bot: Arc<str>,
+    },
+    /// It waits.
+    Waits {
+        /// Its place, from 1; `None` before its time.
+        position: Option<u64>,
+    },
+    /// The same request was accepted before.
+    Duplicate(Box<TaskRecord>),
+}
+
+/// What became of an act on a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acted {
+    /// The task's status now.
+    pub status: TaskStatus,
+    /// Its bot was told and answers later.
+    pub pending: bool,
+}
+
+/// Why not.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refused {
+    /// No bot of this configuration can ever do it.
+    Unsuitable,
+    /// The task's name belongs to another request.
+    Conflict,
+    /// Nothing new is taken; why.
+    Draining(&'static str),
+    /// `tasks.max_queued` wait already.
+    QueueFull(u64),
+    /// Too many different demands wait already.
+    TooManyDemands,
+    /// The store takes no writes now; why.
+    Store(String),
+    /// There is no such task.
+    UnknownTask,
+    /// It is not in a state for this; its status.
+    WrongStatus(TaskStatus),
+    /// The limits make no sense; why.
+    Limits(String),
+}

@@ -1,0 +1,551 @@
+//! A bot's way through the main loop: the table's actions carried out, the fleet's events taken in.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use deia::bot::{Actual, ExitCause, LastExit, Wanted};
+use deia::config::{BackendSpec, Pool};
+use deia::task::TaskId;
+use deia::time::Timestamp;
+use deia::wire::{Bootstrap, Outcome, Secret, ToSupervisor, ToWorker, Welcome};
+use tokio::sync::mpsc;
+
+use super::tasks::AttemptEnd;
+use super::timers::Timer;
+use super::{Engine, Phase};
+use crate::brain::bot::{Action, Bot, Drain, Event};
+use crate::brain::{Millis, millis};
+use crate::fleet::exits::{self, Exit};
+use crate::fleet::spawn::{Process, ProcessHandle, Request};
+use crate::fleet::{Accepted, FleetEvent, Hello, Run};
+
+/// Everything the main loop knows of a bot.
+#[derive(Debug)]
+pub(super) struct BotEntry {
+    pub machine: Bot,
+    /// The pool it was, or will be, started as.
+    pub spec: Arc<Pool>,
+    pub run: Run,
+    pub process: Option<(u32, ProcessHandle)>,
+    pub session: Option<mpsc::Sender<ToWorker>>,
+    secret: Option<Secret>,
+    /// Reserved and running tasks.
+    pub tasks: BTreeSet<TaskId>,
+    pub since: Timestamp,
+    pub sandbox: Option<String>,
+    pub last_exit: Option<LastExit>,
+    pub next_start_at: Option<Timestamp>,
+    last_seen: Arc<AtomicU64>,
+    timer: u64,
+    /// An operator stopped it: the plan leaves it alone.
+    pub held: bool,
+    /// Its pool's specification has changed since it was started.
+    pub outdated: bool,
+    /// It does not belong to the fleet any more: forgotten once it has ended.
+    pub retired: bool,
+}
+
+impl BotEntry {
+    pub fn new(spec: Arc<Pool>) -> Self {
+        Self {
+            machine: Bot::default(),
+            spec,
+            run: 0,
+            process: None,
+            session: None,
+            secret: None,
+            tasks: BTreeSet::new(),
+            since: Timestamp::now(),
+            sandbox: None,
+            last_exit: None,
+            next_start_at: None,
+            last_seen: Arc::default(),
+            timer: 0,
+            held: false,
+            outdated: false,
+            retired: false,
+        }
+    }
+
+    /// When it last said anything.
+    pub fn seen_at(&self) -> Millis {
+        self.last_seen.load(Ordering::Relaxed)
+    }
+}
+
+impl Engine {
+    /// Something happened to a bot: ask the table, do what it says.
+    pub(super) fn bot_event(&mut self, id: &Arc<str>, event: Event) {
+        let now = self.now();
+        let rules = self.config.supervision.clone();
+        let Some(entry) = self.bots.get_mut(id) else {
+            return;
+        };
+        let before = entry.machine.actual();
+        let actions = entry.machine.on(event, &rules, now, fastrand::f64());
+        let after = entry.machine.actual();
+        if before != after {
+            entry.since = Timestamp::now();
+            entry.next_start_at = None;
+        }
+        for action in actions {
+            self.act(id, action);
+        }
+        if before != after {
+            self.changed(id, before, after);
+        }
+    }
+
+    fn act(&mut self, id: &Arc<str>, action: Action) {
+        match action {
+            Action::Spawn => self.spawn(id),
+            Action::AskToStop(grace_ms) => {
+                let run = self.bots.get(id).map_or(0, |entry| entry.run);
+                // One that never dialled in can't be asked.
+                if !self.send(id, run, ToWorker::Stop { grace_ms }) {
+                    self.kill(id);
+                }
+            }
+            Action::Kill => self.kill(id),
+            Action::Arm(after) => {
+                let at = self.now() + after;
+                if let Some(entry) = self.bots.get_mut(id) {
+                    entry.timer += 1;
+                    let waits = matches!(
+                        entry.machine.actual(),
+                        Actual::Backoff | Actual::Quarantined
+                    );
+                    entry.next_start_at = waits.then(|| Timestamp::now().plus_millis(after as i64));
+                    self.timers.at(at, Timer::Bot(id.clone(), entry.timer));
+                }
+            }
+            Action::Disarm => {
+                if let Some(entry) = self.bots.get_mut(id) {
+                    entry.timer += 1;
+                }
+            }
+            Action::ArmHealthy(after) => {
+                let at = self.now() + after;
+                if let Some(entry) = self.bots.get(id) {
+                    self.timers.at(at, Timer::Healthy(id.clone(), entry.run));
+                }
+            }
+        }
+    }
+
+    /// The table moved: routing, the log and the plan are told.
+    fn changed(&mut self, id: &Arc<str>, before: Actual, after: Actual) {
+        let quarantine = [before, after].contains(&Actual::Quarantined);
+        self.condition_stale |= quarantine;
+        let Some(entry) = self.bots.get(id) else {
+            return;
+        };
+        let (pool, slots) = (entry.spec.name.clone(), self.slots_of(&entry.spec));
+        let retired = entry.retired;
+        let delay = entry.next_start_at;
+        match after {
+            Actual::Ready | Actual::Busy => {
+                self.dispatcher.open(id, &pool, slots);
+                if before == Actual::Starting {
+                    tracing::info!(event = "bot_ready", bot = %id, pool = %pool, "bot is ready");
+                }
+            }
+            Actual::Backoff => {
+                let seconds = delay.map(|at| at.seconds_since(Timestamp::now()));
+                tracing::warn!(event = "bot_restarting", bot = %id, delay_seconds = seconds, "bot ended; it is started again after a delay");
+            }
+            Actual::Quarantined => {
+                tracing::warn!(event = "bot_quarantined", bot = %id, "bot ended too often (supervision.restart_intensity); it is tried again now and then");
+            }
+            Actual::Starting | Actual::Draining | Actual::Stopping | Actual::Stopped => {}
+        }
+        if !matches!(after, Actual::Ready | Actual::Busy) {
+            self.dispatcher.close(id);
+        }
+        if after == Actual::Stopped && retired {
+            self.bots.remove(id);
+            self.order.retain(|other| other != id);
+        }
+        if matches!(
+            after,
+            Actual::Ready | Actual::Stopped | Actual::Quarantined | Actual::Backoff
+        ) {
+            self.roll();
+        }
+    }
+
+    fn spawn(&mut self, id: &Arc<str>) {
+        self.runs += 1;
+        let run = self.runs;
+        let spec = self.current_spec(id);
+        let (socket, output) = (self.home.bots_socket(), self.home.bot_output(id));
+        let Some(entry) = self.bots.get_mut(id) else {
+            return;
+        };
+        if let Some(spec) = spec {
+            entry.spec = spec;
+        }
+        entry.outdated = false;
+        entry.run = run;
+        entry.session = None;
+        entry.process = None;
+        entry.sandbox = None;
+        entry.last_seen = Arc::default();
+        let secret = new_secret();
+        entry.secret = Some(secret.clone());
+        let request = Request {
+            bot: id.clone(),
+            run,
+            bootstrap: Bootstrap {
+                socket,
+                bot_id: id.to_string(),
+                secret,
+            },
+            env: environment(&entry.spec),
+            output,
+        };
+        if self.spawner.spawn(request).is_err() {
+            let result = Err("too many bots are being started".to_owned());
+            self.spawned(id, run, result);
+        }
+    }
+
+    /// Sends a frame to this start of a bot; whether it was taken.
+    pub(super) fn send(&mut self, id: &Arc<str>, run: Run, frame: ToWorker) -> bool {
+        let Some(entry) = self.bots.get(id).filter(|entry| entry.run == run) else {
+            return false;
+        };
+        let Some(session) = &entry.session else {
+            return false;
+        };
+        match session.try_send(frame) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                tracing::warn!(event = "bot_stuck", bot = %id, "the bot does not read its socket; ending it");
+                self.kill(id);
+                false
+            }
+        }
+    }
+
+    fn kill(&self, id: &Arc<str>) {
+        if let Some((_, handle)) = self.bots.get(id).and_then(|entry| entry.process.as_ref()) {
+            handle.kill();
+        }
+    }
+
+    /// Every bot finishes and ends.
+    pub(super) fn stop_all(&mut self, drain: Drain) {
+        for id in self.order.clone() {
+            self.bot_event(&id, Event::Stop(drain));
+        }
+        // A bot that was being removed is not in the order any more.
+        let ids: Vec<Arc<str>> = self.bots.keys().cloned().collect();
+        for id in ids {
+            self.bot_event(&id, Event::Stop(drain));
+        }
+    }
+
+    pub(super) fn kill_all(&self) {
+        for id in self.bots.keys() {
+            self.kill(id);
+        }
+    }
+
+    /// What the fleet reports.
+    pub(super) fn fleet_event(&mut self, event: FleetEvent) {
+        match event {
+            FleetEvent::Spawned { bot, run, result } => self.spawned(&bot, run, result),
+            FleetEvent::Ended { bot, run, exit } => self.process_ended(&bot, run, exit),
+            FleetEvent::Hello(hello) => self.hello(hello),
+            FleetEvent::Frame { bot, run, frame } => self.frame(&bot, run, frame),
+            FleetEvent::Closed { bot, run, fault } => self.closed(&bot, run, fault),
+        }
+    }
+
+    fn spawned(&mut self, id: &Arc<str>, run: Run, result: Result<Process, String>) {
+        match result {
+            Ok(process) => {
+                exits::watch(id.clone(), run, process.pidfd, self.events_to.clone());
+                let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) else {
+                    process.handle.kill();
+                    return;
+                };
+                tracing::info!(event = "bot_started", bot = %id, pid = process.pid, "bot started");
+                entry.process = Some((process.pid, process.handle));
+                // Stopped while it was being started.
+                if entry.machine.actual() == Actual::Stopping && entry.session.is_none() {
+                    self.kill(id);
+                }
+            }
+            Err(why) => {
+                tracing::error!(event = "bot_exited", bot = %id, cause = "spawn_failed", error = %why, "the bot could not be started");
+                let exit = LastExit {
+                    code: None,
+                    signal: None,
+                    cause: ExitCause::SpawnFailed,
+                };
+                self.gone(id, run, exit, &why);
+            }
+        }
+    }
+
+    fn process_ended(&mut self, id: &Arc<str>, run: Run, exit: Exit) {
+        let Some(entry) = self.bots.get(id).filter(|entry| entry.run == run) else {
+            return;
+        };
+        if let Some((pid, _)) = &entry.process {
+            self.pids.remove(*pid);
+        }
+        let (code, signal) = match exit {
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal(signal) => (None, Some(signal)),
+            Exit::Unknown => (None, None),
+        };
+        let cause = entry.machine.ending().unwrap_or(match exit {
+            Exit::Code(_) => ExitCause::Exited,
+            Exit::Signal(_) => ExitCause::Signal,
+            Exit::Unknown => ExitCause::Unknown,
+        });
+        let expected = cause == ExitCause::Stopped || self.phase != Phase::Running;
+        let why = match exit {
+            Exit::Code(code) => format!("the bot {id} ended with code {code}"),
+            Exit::Signal(signal) => format!("the bot {id} was ended by signal {signal}"),
+            Exit::Unknown => format!("the bot {id} ended"),
+        };
+        if expected {
+            tracing::info!(event = "bot_exited", bot = %id, code, signal, cause = cause.as_str(), "bot ended");
+        } else {
+            tracing::warn!(event = "bot_exited", bot = %id, code, signal, cause = cause.as_str(), "bot ended");
+        }
+        self.gone(
+            id,
+            run,
+            LastExit {
+                code,
+                signal,
+                cause,
+            },
+            &why,
+        );
+    }
+
+    fn gone(&mut self, id: &Arc<str>, run: Run, exit: LastExit, why: &str) {
+        let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) else {
+            return;
+        };
+        entry.process = None;
+        entry.session = None;
+        entry.secret = None;
+        entry.last_exit = Some(exit);
+        self.dispatcher.close(id);
+        self.bot_lost_its_tasks(id, run, why);
+        // Leases that are still on the way to the disk keep their slot until they are back.
+        self.bot_event(id, Event::Ended);
+    }
+
+    /// Who a connection is: the secret is of one start of one bot, the pid of one process.
+    fn hello(&mut self, hello: Hello) {
+        let Some((id, entry)) = self.bots.get_key_value(hello.bot_id.as_str()) else {
+            return refuse(&hello, "no such bot");
+        };
+        let id = id.clone();
+        if entry.secret.as_ref() != Some(&hello.secret) {
+            return refuse(&hello, "the secret is of no bot that was started");
+        }
+        if hello.peer_pid.is_some_and(|pid| pid != hello.pid) {
+            return refuse(&hello, "the connection is another process's");
+        }
+        if let Some((pid, _)) = entry.process
+            && pid != hello.pid
+        {
+            return refuse(&hello, "the process is not the one that was started");
+        }
+        if entry.machine.actual() != Actual::Starting {
+            return refuse(&hello, "the bot is not being started");
+        }
+        let welcome = ToWorker::Welcome(Box::new(self.welcome(&entry.spec)));
+        let now = self.now();
+        let Some(entry) = self.bots.get_mut(&id) else {
+            return;
+        };
+        // A secret opens one connection.
+        entry.secret = None;
+        entry.last_seen.store(now, Ordering::Relaxed);
+        if hello.frames.try_send(welcome).is_ok() {
+            entry.session = Some(hello.frames);
+            let accepted = Accepted {
+                bot: id,
+                run: entry.run,
+                last_seen: entry.last_seen.clone(),
+            };
+            // A connection that is gone again ends its process, which is seen.
+            let _ = hello.accept.send(accepted);
+        }
+    }
+
+    fn welcome(&self, spec: &Pool) -> Welcome {
+        let rules = &self.config.supervision;
+        Welcome {
+            pool: spec.name.clone(),
+            backend: spec.backend.clone(),
+            fallback: spec.fallback.clone(),
+            workdir: spec.workdir.clone(),
+            paths: spec.paths.clone(),
+            env_files: spec.env_files.clone(),
+            limits: spec.limits.clone(),
+            heartbeat_ms: millis(rules.heartbeat_seconds),
+            stop_timeout_ms: millis(rules.stop_timeout_seconds),
+            work_root: self.home.work(),
+            max_concurrent_tasks: self.slots_of(spec),
+        }
+    }
+
+    fn frame(&mut self, id: &Arc<str>, run: Run, frame: ToSupervisor) {
+        if self.bots.get(id).is_none_or(|entry| entry.run != run) {
+            return;
+        }
+        match frame {
+            ToSupervisor::Ready { sandbox } => {
+                if let Some(entry) = self.bots.get_mut(id) {
+                    entry.sandbox = Some(sandbox);
+                }
+                self.bot_event(id, Event::Ready);
+            }
+            ToSupervisor::Started { task, fence } => self.started(&task, fence),
+            ToSupervisor::Finished {
+                task,
+                fence,
+                outcome,
+            } => {
+                let current = self
+                    .in_flight
+                    .get(&task)
+                    .is_some_and(|attempt| attempt.fence == fence);
+                if current {
+                    let outcome = bounded(outcome);
+                    self.end_attempt(&task, fence, AttemptEnd::Reported(outcome));
+                } else {
+                    tracing::warn!(event = "late_result_refused", bot = %id, task = %task, attempt = fence.attempt, "a result came too late and was refused");
+                    self.send(id, run, ToWorker::Ack { task, fence });
+                }
+            }
+            // The connection handles these itself.
+            ToSupervisor::Hello { .. }
+            | ToSupervisor::Heartbeat { .. }
+            | ToSupervisor::Output { .. } => {}
+        }
+    }
+
+    fn closed(&mut self, id: &Arc<str>, run: Run, fault: Option<String>) {
+        let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) else {
+            return;
+        };
+        entry.session = None;
+        if let Some(fault) = fault {
+            tracing::warn!(event = "bot_protocol", bot = %id, error = %fault, "the bot broke the protocol; ending it");
+        }
+        // A bot without its connection is of no use; one that is ending anyway is left to it.
+        self.bot_event(id, Event::Stuck(ExitCause::Protocol));
+    }
+
+    /// The state's timer.
+    pub(super) fn bot_timer(&mut self, id: &Arc<str>, number: u64) {
+        if self.bots.get(id).is_some_and(|entry| entry.timer == number) {
+            self.bot_event(id, Event::Timer);
+        }
+    }
+
+    pub(super) fn bot_healthy(&mut self, id: &Arc<str>, run: Run) {
+        if self.bots.get(id).is_some_and(|entry| entry.run == run) {
+            self.bot_event(id, Event::Healthy);
+        }
+    }
+
+    /// A slot is reserved for this task.
+    pub(super) fn bot_holds(&mut self, id: &Arc<str>, task: TaskId) {
+        if let Some(entry) = self.bots.get_mut(id) {
+            entry.tasks.insert(task);
+        }
+        self.tasks_changed(id);
+    }
+
+    /// The slot is free again.
+    pub(super) fn bot_lets_go(&mut self, id: &Arc<str>, task: &TaskId) {
+        if let Some(entry) = self.bots.get_mut(id) {
+            entry.tasks.remove(task);
+        }
+        self.tasks_changed(id);
+    }
+
+    fn tasks_changed(&mut self, id: &Arc<str>) {
+        if let Some(entry) = self.bots.get(id) {
+            let n = u32::try_from(entry.tasks.len()).unwrap_or(u32::MAX);
+            self.bot_event(id, Event::Tasks(n));
+        }
+    }
+
+    /// Tasks at once in one bot of this pool.
+    pub(super) fn slots_of(&self, spec: &Pool) -> u32 {
+        spec.max_concurrent_tasks
+            .unwrap_or(self.config.bot_limits.max_concurrent_tasks_per_bot)
+    }
+
+    pub(super) fn output_limit_bytes(&self, id: &str) -> usize {
+        let mb = self
+            .bots
+            .get(id)
+            .map_or(1, |entry| entry.spec.limits.output_mb);
+        // The bot cuts at the limit and may say so.
+        mb as usize * 1024 * 1024 + deia::wire::OUTPUT_CHUNK_BYTES
+    }
+
+    /// Whether the bot is wanted and may be given tasks, or is on its way there.
+    pub(super) fn is_active(entry: &BotEntry) -> bool {
+        entry.machine.wanted() == Wanted::Running || entry.machine.has_process()
+    }
+}
+
+fn refuse(hello: &Hello, why: &str) {
+    tracing::warn!(event = "bot_refused", bot = %hello.bot_id, pid = hello.peer_pid, reason = why, "a connection to the bots' socket was refused");
+}
+
+fn new_secret() -> Secret {
+    // 244 random bits of the operating system's generator.
+    let mut secret = [0; 32];
+    secret[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    secret[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    Secret(secret)
+}
+
+/// What a bot sees of the daemon's environment: what its pool's commands may see.
+fn environment(spec: &Pool) -> Vec<(OsString, OsString)> {
+    let backends = std::iter::once(&spec.backend).chain(&spec.fallback);
+    let names = backends.flat_map(|backend| match backend {
+        BackendSpec::Command(command) => command.env.as_slice(),
+        BackendSpec::Ollama(_) | BackendSpec::Openai(_) | BackendSpec::Echo(_) => &[],
+    });
+    let names: BTreeSet<&str> = names
+        .map(String::as_str)
+        .chain(["PATH", "LANG", "TZ"])
+        .collect();
+    names
+        .into_iter()
+        .filter_map(|name| Some((name.into(), std::env::var_os(name)?)))
+        .collect()
+}
+
+/// A bot's error text, cut to what the protocol allows.
+fn bounded(outcome: Outcome) -> Outcome {
+    const MAX_ERROR_BYTES: usize = 4096;
+    match outcome {
+        Outcome::Failed { mut error, kind } if error.len() > MAX_ERROR_BYTES => {
+            error.truncate(error.floor_char_boundary(MAX_ERROR_BYTES));
+            Outcome::Failed { error, kind }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,492 @@
+//! How many bots there shall be, of which specification: the plan, the limits, the configuration.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use deia::api::{BotActionAnswer, LimitsAnswer, LimitsRequest};
+use deia::bot::{Actual, Wanted};
+use deia::config::{BotLimits, Config, Pool};
+use deia::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::bots::BotEntry;
+use super::{Engine, Internal, Phase};
+use crate::brain::bot::{Drain, Event};
+use crate::brain::demand::PoolFacts;
+use crate::brain::plan::{Limits, plan};
+use crate::daemon::command::{BotAct, Refused, Reply};
+use crate::logs::rotate_output;
+
+/// Bots one fleet may have.
+pub const MAX_BOTS: u32 = 10_000;
+
+/// An operator's limits: in force until the file's own change, across restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Override {
+    pub min_bots: u32,
+    pub max_bots: u32,
+    /// The file's limits at the time.
+    of_min_bots: u32,
+    of_max_bots: u32,
+}
+
+impl Override {
+    fn is_of(self, limits: &BotLimits) -> bool {
+        (self.of_min_bots, self.of_max_bots) == (limits.min_bots, limits.max_bots)
+    }
+}
+
+/// An operator's limits are on disk (`None`: removed), or not.
+#[derive(Debug)]
+pub(super) struct LimitsKept {
+    wanted: Option<Override>,
+    result: io::Result<()>,
+    reply: Reply<Result<LimitsAnswer, Refused>>,
+}
+
+impl Engine {
+    /// The pools, as routing sees them.
+    pub(super) fn pool_facts(&self) -> Vec<PoolFacts> {
+        // The file's limits, not an override's: a drained fleet will have its bots back, so tasks
+        // that wait are not unsuitable.
+        let most = self.config.bot_limits.max_bots.max(self.limits.max);
+        self.config
+            .bots
+            .iter()
+            .map(|pool| PoolFacts::of(pool, most))
+            .collect()
+    }
+
+    /// The specification a bot shall be started with; `None` when its pool is gone.
+    pub(super) fn current_spec(&self, id: &str) -> Option<Arc<Pool>> {
+        let name = &self.bots.get(id)?.spec.name;
+        let pool = self.config.bots.iter().find(|pool| pool.name == *name)?;
+        Some(Arc::new(pool.clone()))
+    }
+
+    /// Starts and stops bots so that the fleet is what the limits ask for.
+    pub(super) fn apply_plan(&mut self) {
+        self.condition_stale = true;
+        if self.phase != Phase::Running {
+            return;
+        }
+        let counts = plan(&self.config.bots, self.limits, &[]);
+        let config = self.config.clone();
+        let mut order = Vec::new();
+        let mut wanted = HashMap::new();
+        for (pool, count) in config.bots.iter().zip(counts) {
+            let spec = Arc::new(pool.clone());
+            for n in 1..=count {
+                let id: Arc<str> = pool.bot_id(n).into();
+                wanted.insert(id.clone(), ());
+                order.push(id.clone());
+                self.bots
+                    .entry(id)
+                    .or_insert_with(|| BotEntry::new(spec.clone()));
+            }
+        }
+        let before = self.active_count();
+        let others: Vec<Arc<str>> = self
+            .bots
+            .keys()
+            .filter(|id| !wanted.contains_key(*id))
+            .cloned()
+            .collect();
+        self.order = order;
+        self.order.extend(others.iter().cloned());
+        for id in &others {
+            if let Some(entry) = self.bots.get_mut(id) {
+                entry.retired = true;
+            }
+            self.bot_event(id, Event::Stop(Drain::Unbounded));
+            self.forget_if_stopped(id);
+        }
+        for id in wanted.into_keys() {
+            let Some(entry) = self.bots.get_mut(&id) else {
+                continue;
+            };
+            entry.retired = false;
+            if !entry.held && entry.machine.wanted() == Wanted::Stopped {
+                self.bot_event(&id, Event::Run);
+            }
+        }
+        self.log_scaling(before);
+        self.roll();
+    }
+
+    fn forget_if_stopped(&mut self, id: &Arc<str>) {
+        let stopped = |entry: &BotEntry| entry.machine.actual() == Actual::Stopped;
+        if self.bots.get(id).is_some_and(stopped) {
+            self.bots.remove(id);
+            self.order.retain(|other| other != id);
+        }
+    }
+
+    fn log_scaling(&mut self, before: u32) {
+        let after = self
+            .bots
+            .values()
+            .filter(|e| e.machine.wanted() == Wanted::Running)
+            .count();
+        let after = u32::try_from(after).unwrap_or(u32::MAX);
+        if after > before {
+            self.last_scale_up = Some(Timestamp::now());
+            tracing::info!(
+                event = "scaled_up",
+                from = before,
+                to = after,
+                "the fleet grows"
+            );
+        } else if after < before {
+            self.last_scale_down = Some(Timestamp::now());
+            tracing::info!(
+                event = "scaled_down",
+                from = before,
+                to = after,
+                "the fleet shrinks"
+            );
+        }
+    }
+
+    /// Bots with a process, or about to have one.
+    pub(super) fn active_count(&self) -> u32 {
+        let n = self
+            .bots
+            .values()
+            .filter(|entry| Self::is_active(entry))
+            .count();
+        u32::try_from(n).unwrap_or(u32::MAX)
+    }
+
+    /// Gives bots of a changed pool their new specification: one at a time in each pool, each
+    /// after it has finished what it has.
+    pub(super) fn roll(&mut self) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        let mut next: HashMap<&str, &Arc<str>> = HashMap::new();
+        let mut busy: Vec<&str> = Vec::new();
+        for (id, entry) in &self.bots {
+            let pool = entry.spec.name.as_str();
+            match entry.machine.actual() {
+                Actual::Ready | Actual::Busy if entry.outdated => {
+                    next.entry(pool).or_insert(id);
+                }
+                Actual::Draining | Actual::Stopping | Actual::Starting => busy.push(pool),
+                _ => {}
+            }
+        }
+        let ids: Vec<Arc<str>> = next
+            .into_iter()
+            .filter(|(pool, _)| !busy.contains(pool))
+            .map(|(_, id)| id.clone())
+            .collect();
+        for id in ids {
+            tracing::info!(event = "bot_rolled", bot = %id, "the bot's pool has changed: it is started anew once it has finished what it has");
+            self.bot_event(&id, Event::Bounce);
+        }
+    }
+
+    /// A new configuration, whole.
+    pub(super) fn configure(&mut self, config: Arc<Config>) {
+        let old = std::mem::replace(&mut self.config, config);
+        let limits_changed = old.bot_limits.min_bots != self.config.bot_limits.min_bots
+            || old.bot_limits.max_bots != self.config.bot_limits.max_bots;
+        if limits_changed && self.overridden.take().is_some() {
+            let path = self.home.limits_override();
+            tokio::task::spawn_blocking(move || std::fs::remove_file(path));
+            tracing::info!(
+                event = "limits_override_ended",
+                "the file's own limits have changed: they are in force"
+            );
+        }
+        if self.overridden.is_none() {
+            self.limits = Limits::of(&self.config.bot_limits);
+        }
+        self.dispatcher.configure(self.pool_facts());
+        let slots_changed = old.bot_limits.max_concurrent_tasks_per_bot
+            != self.config.bot_limits.max_concurrent_tasks_per_bot;
+        let supervision_changed = old.supervision != self.config.supervision;
+        let config = self.config.clone();
+        for entry in self.bots.values_mut() {
+            let Some(pool) = config.bots.iter().find(|pool| pool.name == entry.spec.name) else {
+                continue;
+            };
+            entry.outdated |= !same_process(&entry.spec, pool)
+                || (slots_changed && pool.max_concurrent_tasks.is_none())
+                || supervision_changed;
+            if !entry.outdated {
+                entry.spec = Arc::new(pool.clone());
+            }
+        }
+        // Bots of pools that routing had forgotten and that are still there.
+        for id in self.order.clone() {
+            if let Some(entry) = self
+                .bots
+                .get(&id)
+                .filter(|entry| entry.machine.takes_tasks())
+            {
+                let (pool, slots) = (entry.spec.name.clone(), self.slots_of(&entry.spec));
+                self.dispatcher.open(&id, &pool, slots);
+            }
+        }
+        self.apply_plan();
+    }
+
+    /// Why nothing new is taken, where it is so.
+    pub(super) fn refusing(&self) -> Option<&'static str> {
+        if self.phase != Phase::Running {
+            return Some("the daemon is stopping");
+        }
+        (self.limits.max == 0)
+            .then_some("max_bots is 0 (drained): `deiactl resume` takes tasks again")
+    }
+
+    /// An operator's limits: on disk first, then in force.
+    pub(super) fn set_limits(
+        &mut self,
+        request: LimitsRequest,
+        reply: Reply<Result<LimitsAnswer, Refused>>,
+    ) {
+        let file = &self.config.bot_limits;
+        let wanted = if request.resume {
+            None
+        } else {
+            let max = request.max_bots.unwrap_or(self.limits.max);
+            // What is not named stays, as far as the other allows: `--max 0` needs no `--min 0`.
+            let min = match request.min_bots {
+                Some(min) if min > max && max > 0 => {
+                    let why = format!("min_bots {min} is more than max_bots {max}");
+                    let _ = reply.send(Err(Refused::Limits(why)));
+                    return;
+                }
+                Some(min) => min.min(max),
+                None => self.kept_min().min(max),
+            };
+            if max > MAX_BOTS {
+                let why = format!("max_bots {max} is more than {MAX_BOTS}");
+                let _ = reply.send(Err(Refused::Limits(why)));
+                return;
+            }
+            Some(Override {
+                min_bots: min,
+                max_bots: max,
+                of_min_bots: file.min_bots,
+                of_max_bots: file.max_bots,
+            })
+        };
+        let (path, to) = (self.home.limits_override(), self.internal_to.clone());
+        tokio::spawn(async move {
+            let kept = tokio::task::spawn_blocking(move || keep(&path, wanted)).await;
+            let result = kept.unwrap_or_else(|e| Err(io::Error::other(e)));
+            let _ = to
+                .send(Internal::LimitsKept(LimitsKept {
+                    wanted,
+                    result,
+                    reply,
+                }))
+                .await;
+        });
+    }
+
+    /// The least number of bots when only a maximum is named: what was in force, or, out of a
+    /// drain, what the file says.
+    fn kept_min(&self) -> u32 {
+        if self.limits.max == 0 {
+            self.config.bot_limits.min_bots
+        } else {
+            self.limits.min
+        }
+    }
+
+    pub(super) fn limits_kept(&mut self, kept: LimitsKept) {
+        let LimitsKept {
+            wanted,
+            result,
+            reply,
+        } = kept;
+        if let Err(e) = result {
+            let why = format!("{}: {e}", self.home.limits_override().display());
+            let _ = reply.send(Err(Refused::Limits(why)));
+            return;
+        }
+        self.overridden = wanted;
+        let before = self.limits;
+        self.limits = match wanted {
+            Some(wanted) => Limits::new(wanted.min_bots, wanted.max_bots),
+            None => Limits::of(&self.config.bot_limits),
+        };
+        tracing::info!(
+            event = "limits_changed",
+            min_bots = self.limits.min,
+            max_bots = self.limits.max,
+            min_before = before.min,
+            max_before = before.max,
+            "an operator set the limits"
+        );
+        if self.limits.max == 0 && before.max > 0 {
+            tracing::info!(
+                event = "drain_started",
+                running = self.in_flight.len(),
+                "no new tasks; running ones finish, then the bots stop"
+            );
+        }
+        self.dispatcher.configure(self.pool_facts());
+        self.apply_plan();
+        let message = match (self.limits.max, wanted.is_some()) {
+            (0, _) => "new tasks are refused, running ones finish, then the bots stop".to_owned(),
+            (_, true) => {
+                "in force until the file's bot_limits change or `deiactl resume`".to_owned()
+            }
+            (_, false) => "the file's limits are in force".to_owned(),
+        };
+        let _ = reply.send(Ok(LimitsAnswer {
+            success: true,
+            min_bots: self.limits.min,
+            max_bots: self.limits.max,
+            r#override: wanted.is_some(),
+            message,
+        }));
+    }
+
+    /// Limits an operator set before the daemon was started.
+    pub(super) fn load_override(&mut self) {
+        let path = self.home.limits_override();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return,
+            Err(e) => {
+                tracing::error!(event = "limits_override_unreadable", error = %e, "an operator's limits could not be read; the file's are in force");
+                return;
+            }
+        };
+        match serde_json::from_str::<Override>(&text) {
+            Ok(kept) if kept.is_of(&self.config.bot_limits) => {
+                self.limits = Limits::new(kept.min_bots, kept.max_bots);
+                self.overridden = Some(kept);
+                tracing::warn!(
+                    event = "limits_override",
+                    min_bots = kept.min_bots,
+                    max_bots = kept.max_bots,
+                    "an operator's limits are in force, not the file's; `deiactl resume` ends that"
+                );
+            }
+            Ok(_) => {
+                tracing::info!(
+                    event = "limits_override_ended",
+                    "the file's own limits have changed: they are in force"
+                );
+                // Left-overs are harmless: they are of other limits.
+                let _ = std::fs::remove_file(&path);
+            }
+            Err(e) => {
+                tracing::error!(event = "limits_override_unreadable", error = %e, "an operator's limits could not be read; the file's are in force");
+            }
+        }
+    }
+
+    /// What an operator asks of one bot.
+    pub(super) fn act_on_bot(&mut self, id: &str, act: BotAct) -> Option<BotActionAnswer> {
+        let (id, entry) = self.bots.get_key_value(id)?;
+        let id = id.clone();
+        let tasks: Vec<_> = entry.tasks.iter().cloned().collect();
+        let stopping = self.phase != Phase::Running;
+        let (success, message) = match act {
+            _ if stopping => (false, "the daemon is stopping".to_owned()),
+            BotAct::Interrupt => {
+                let told = self.interrupt(&tasks);
+                (
+                    true,
+                    format!("{told} running tasks were interrupted and are queued again"),
+                )
+            }
+            BotAct::Stop => {
+                self.set_held(&id, true);
+                self.bot_event(&id, Event::Stop(Drain::Unbounded));
+                (
+                    true,
+                    "it finishes what it has and stops until it is started again".to_owned(),
+                )
+            }
+            BotAct::Start if self.limits.max == 0 => {
+                (false, "max_bots is 0: `deiactl resume` first".to_owned())
+            }
+            BotAct::Start => {
+                self.set_held(&id, false);
+                self.bot_event(&id, Event::Run);
+                (true, "it runs or is being started".to_owned())
+            }
+            BotAct::Restart if self.limits.max == 0 => {
+                (false, "max_bots is 0: `deiactl resume` first".to_owned())
+            }
+            BotAct::Restart => {
+                self.set_held(&id, false);
+                self.bot_event(&id, Event::Bounce);
+                (
+                    true,
+                    "it finishes what it has and is started anew".to_owned(),
+                )
+            }
+        };
+        let actual = self
+            .bots
+            .get(&id)
+            .map_or(Actual::Stopped, |entry| entry.machine.actual());
+        Some(BotActionAnswer {
+            success,
+            bot_id: id.to_string(),
+            actual,
+            message,
+        })
+    }
+
+    fn set_held(&mut self, id: &str, held: bool) {
+        if let Some(entry) = self.bots.get_mut(id) {
+            entry.held = held;
+        }
+    }
+
+    /// Keeps what bots print within bounds.
+    pub(super) fn tend_outputs(&self) {
+        let files: Vec<_> = self
+            .bots
+            .keys()
+            .map(|id| self.home.bot_output(id))
+            .collect();
+        let logging = self.config.logging.clone();
+        tokio::task::spawn_blocking(move || {
+            for file in files {
+                if let Err(e) = rotate_output(&file, &logging) {
+                    tracing::warn!(event = "rotation_failed", file = %file.display(), error = %e, "what a bot printed could not be rotated");
+                }
+            }
+        });
+    }
+}
+
+/// Whether a process started as one serves as the other: only the numbers of bots differ.
+fn same_process(a: &Pool, b: &Pool) -> bool {
+    let mut a = a.clone();
+    a.min = b.min;
+    a.max = b.max;
+    a.bot_type = b.bot_type;
+    a.specializations.clone_from(&b.specializations);
+    a.request_validation = b.request_validation;
+    a == *b
+}
+
+/// Writes an operator's limits so that they survive a crash, or removes them.
+fn keep(path: &Path, wanted: Option<Override>) -> io::Result<()> {
+    match wanted {
+        None => match std::fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        },
+        Some(wanted) => {
+            let text = serde_json::to_string(&wanted).map_err(io::Error::other)?;
+            crate::settings::write_durably(path, text.as_bytes())
+        }
+    }
+}

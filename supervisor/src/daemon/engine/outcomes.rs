@@ -1,0 +1,442 @@
+//! What the store reports as durable, and who is told.
+
+use std::sync::Arc;
+
+use deia::task::{Fence, TaskId, TaskStatus};
+use deia::time::Timestamp;
+use deia::wire::ToWorker;
+
+use super::tasks::{AttemptEnd, AttemptPhase, Cancel, Detail, InFlight};
+use super::timers::Timer;
+use super::{Engine, Phase};
+use crate::brain::window::Waiting;
+use crate::daemon::command::{Acted, Refused, Reply, Submitted};
+use crate::fleet::Run;
+use crate::store::{Committed, Op, Outcome, Ready, StoreError};
+
+/// What an operation was for.
+#[derive(Debug)]
+pub(super) enum Pending {
+    Submit {
+        ready: Box<Ready>,
+        content: Arc<str>,
+        not_before: Option<Timestamp>,
+        direct: Option<Settle>,
+        reply: Reply<Result<Submitted, Refused>>,
+    },
+    Lease {
+        waiting: Box<Waiting>,
+        settle: Settle,
+    },
+    Finish {
+        task: TaskId,
+        fence: Fence,
+        detail: Detail,
+        /// To try it again: a result is never dropped because a disk was full.
+        op: Box<Op>,
+    },
+    Cancel {
+        id: TaskId,
+        reply: Reply<Result<Acted, Refused>>,
+    },
+    Requeue {
+        reply: Reply<Result<Acted, Refused>>,
+    },
+    Promote,
+    Expire,
+    Retain,
+    Probe,
+}
+
+/// A reserved slot whose lease is on the way to the disk.
+#[derive(Debug)]
+pub(super) struct Settle {
+    pub bot: Arc<str>,
+    pub run: Run,
+    pub score: f64,
+    pub microseconds: u64,
+}
+
+/// Between two tries of what a failing store has left over.
+const STORE_AGAIN: u64 = 500;
+
+impl Engine {
+    /// The outcomes of one transaction.
+    pub(super) fn committed(&mut self, outcomes: Committed) {
+        for (ticket, outcome) in outcomes {
+            let Some(pending) = self.pending.remove(&ticket) else {
+                continue;
+            };
+            match outcome {
+                Ok(outcome) => {
+                    self.store_works();
+                    self.durable(pending, outcome);
+                }
+                Err(e) => {
+                    self.store_failed(&e);
+                    self.not_durable(pending, &e);
+                }
+            }
+        }
+    }
+
+    fn durable(&mut self, pending: Pending, outcome: Outcome) {
+        match (pending, outcome) {
+            (
+                Pending::Submit {
+                    ready,
+                    content,
+                    not_before,
+                    direct,
+                    reply,
+                },
+                outcome,
+            ) => self.submitted(*ready, content, not_before, direct, reply, outcome),
+            (Pending::Lease { waiting, settle }, outcome) => {
+                self.leased(*waiting, &settle, outcome)
+            }
+            (
+                Pending::Finish {
+                    task,
+                    fence,
+                    detail,
+                    ..
+                },
+                outcome,
+            ) => self.finished(&task, fence, &detail, &outcome),
+            (Pending::Cancel { id, reply }, outcome) => self.cancelled(id, reply, outcome),
+            (Pending::Requeue { reply }, outcome) => self.requeued(reply, outcome),
+            (Pending::Promote, Outcome::Promoted { ready, next_due }) => {
+                self.promoted(ready, next_due)
+            }
+            (Pending::Expire, Outcome::Expired(expired)) => self.expired(&expired),
+            (Pending::Promote | Pending::Expire | Pending::Retain | Pending::Probe, _) => {}
+        }
+    }
+
+    fn submitted(
+        &mut self,
+        mut ready: Ready,
+        content: Arc<str>,
+        not_before: Option<Timestamp>,
+        direct: Option<Settle>,
+        reply: Reply<Result<Submitted, Refused>>,
+        outcome: Outcome,
+    ) {
+        let seq = match outcome {
+            Outcome::Submitted { seq } => seq,
+            other => {
+                if let Some(settle) = direct {
+                    self.release(&settle.bot, &ready.id);
+                }
+                let answer = match other {
+                    Outcome::Duplicate(record) => Ok(Submitted::Duplicate(record)),
+                    _ => Err(Refused::Conflict),
+                };
+                let _ = reply.send(answer);
+                return;
+            }
+        };
+        ready.seq = seq;
+        let bot = direct.as_ref().map(|settle| settle.bot.clone());
+        tracing::info!(event = "task_received", bot = bot.as_deref(), task = %ready.id, priority = %ready.priority, kind = %ready.task_type, "task accepted");
+        let answer = match direct {
+            Some(settle) => {
+                let bot = settle.bot.clone();
+                self.in_flight_begins(ready, &settle, 1, 0, 0, &content);
+                Submitted::Routed { bot }
+            }
+            None if ready.scheduled => {
+                self.scheduled += 1;
+                self.due_at(not_before);
+                Submitted::Waits { position: None }
+            }
+            None => {
+                let (demand, priority) = (ready.demand.clone(), ready.priority);
+                self.dispatcher.add(ready, Some(content));
+                let position = Some(self.dispatcher.position(&demand, priority));
+                Submitted::Waits { position }
+            }
+        };
+        // A client that has gone away asks again by its task_id.
+        let _ = reply.send(Ok(answer));
+    }
+
+    fn leased(&mut self, waiting: Waiting, settle: &Settle, outcome: Outcome) {
+        match outcome {
+            Outcome::Leased {
+                attempt,
+                failures,
+                losses,
+                content,
+            } => {
+                self.dispatcher.leased(&waiting.ready);
+                let content = content.or(waiting.content).unwrap_or_else(|| Arc::from(""));
+                self.in_flight_begins(waiting.ready, settle, attempt, failures, losses, &content);
+            }
+            // Cancelled or expired while it was being given out.
+            _ => {
+                self.bot_lets_go(&settle.bot, &waiting.ready.id);
+                self.dispatcher
+                    .not_leased(&settle.bot, &waiting.ready.demand, None);
+            }
+        }
+    }
+
+    fn in_flight_begins(
+        &mut self,
+        ready: Ready,
+        settle: &Settle,
+        attempt: u32,
+        failures: u32,
+        losses: u32,
+        content: &Arc<str>,
+    ) {
+        tracing::info!(event = "task_routed", bot = %settle.bot, task = %ready.id, attempt, score = settle.score, microseconds = settle.microseconds, "task routed");
+        let in_flight = InFlight {
+            fence: Fence {
+                epoch: self.store.epoch(),
+                attempt,
+            },
+            ready,
+            bot: settle.bot.clone(),
+            run: settle.run,
+            phase: AttemptPhase::Running,
+            cancel: Cancel::No,
+            failures,
+            losses,
+            since: self.now(),
+            started_at: None,
+        };
+        self.assign(in_flight, content);
+    }
+
+    /// An attempt's end is durable.
+    fn finished(&mut self, task: &TaskId, fence: Fence, detail: &Detail, outcome: &Outcome) {
+        let Some(attempt) = self.in_flight.remove(task) else {
+            return;
+        };
+        self.send(
+            &attempt.bot,
+            attempt.run,
+            ToWorker::Ack {
+                task: task.clone(),
+                fence,
+            },
+        );
+        let Outcome::Finished { status } = *outcome else {
+            // The fence no longer holds: somebody else ended the attempt. Nothing of it counts.
+            tracing::warn!(event = "late_result_refused", bot = %attempt.bot, task = %task, attempt = fence.attempt, "a result came too late and was refused");
+            self.outputs.end(task, fence, TaskStatus::Queued);
+            return;
+        };
+        self.log_end(&attempt, status, detail);
+        self.outputs.end(task, fence, status);
+        let mut ready = attempt.ready;
+        match status {
+            TaskStatus::Queued => {
+                ready.scheduled = false;
+                self.dispatcher.add(ready, None);
+            }
+            TaskStatus::Scheduled => {
+                self.scheduled += 1;
+                self.due_at(detail.not_before);
+            }
+            _ => self.tell_waiters(task, status),
+        }
+    }
+
+    fn log_end(&self, attempt: &InFlight, status: TaskStatus, detail: &Detail) {
+        let (bot, task, n) = (&*attempt.bot, &attempt.ready.id, attempt.fence.attempt);
+        let milliseconds = self.now().saturating_sub(attempt.since);
+        match status {
+            TaskStatus::Succeeded => {
+                tracing::info!(event = "task_completed", bot, %task, attempt = n, milliseconds, "task completed");
+            }
+            TaskStatus::Cancelled => {
+                tracing::info!(event = "task_cancelled", bot, %task, attempt = n, milliseconds, "task cancelled");
+            }
+            TaskStatus::Dead => {
+                tracing::warn!(event = "task_failed", bot, %task, attempt = n, milliseconds, "the attempt failed");
+                tracing::warn!(event = "task_dead", bot, %task, attempt = n, "task failed for good; its reason is in the API");
+            }
+            _ => {
+                if detail.succeeded == Some(false) {
+                    tracing::warn!(event = "task_failed", bot, %task, attempt = n, milliseconds, "the attempt failed");
+                }
+                tracing::info!(event = "task_retried", bot, %task, attempt = n, "task is queued again");
+            }
+        }
+    }
+
+    fn cancelled(&mut self, id: TaskId, reply: Reply<Result<Acted, Refused>>, outcome: Outcome) {
+        let answer = match outcome {
+            Outcome::Cancelled(ready) => {
+                if ready.scheduled {
+                    self.scheduled -= 1;
+                } else {
+                    self.dispatcher.forget(&ready);
+                }
+                tracing::info!(event = "task_cancelled", task = %ready.id, "task cancelled before a bot had it");
+                self.tell_waiters(&ready.id, TaskStatus::Cancelled);
+                Ok(Acted {
+                    status: TaskStatus::Cancelled,
+                    pending: false,
+                })
+            }
+            // It was leased in the meantime: once more, now through its bot.
+            Outcome::NotQueued {
+                status: TaskStatus::Running,
+                ..
+            } if self
+                .in_flight
+                .get(&id)
+                .is_some_and(|a| a.phase == AttemptPhase::Running) =>
+            {
+                return self.cancel(id, reply);
+            }
+            Outcome::NotQueued { status, .. } => Err(Refused::WrongStatus(status)),
+            _ => Err(Refused::UnknownTask),
+        };
+        let _ = reply.send(answer);
+    }
+
+    fn requeued(&mut self, reply: Reply<Result<Acted, Refused>>, outcome: Outcome) {
+        let answer = match outcome {
+            Outcome::Requeued(ready) => {
+                tracing::info!(event = "task_retried", task = %ready.id, "an ended task is queued again on request");
+                self.dispatcher.add(ready, None);
+                Ok(Acted {
+                    status: TaskStatus::Queued,
+                    pending: false,
+                })
+            }
+            Outcome::NotQueued { status, .. } => Err(Refused::WrongStatus(status)),
+            _ => Err(Refused::UnknownTask),
+        };
+        let _ = reply.send(answer);
+    }
+
+    /// The transaction is not on disk, nothing of it happened.
+    fn not_durable(&mut self, pending: Pending, e: &StoreError) {
+        match pending {
+            Pending::Submit {
+                ready,
+                direct,
+                reply,
+                ..
+            } => {
+                if let Some(settle) = direct {
+                    self.release(&settle.bot, &ready.id);
+                }
+                let _ = reply.send(Err(Refused::Store(e.to_string())));
+            }
+            Pending::Lease { waiting, settle } => {
+                self.bot_lets_go(&settle.bot, &waiting.ready.id);
+                let demand = waiting.ready.demand.clone();
+                self.dispatcher
+                    .not_leased(&settle.bot, &demand, Some(*waiting));
+            }
+            Pending::Finish {
+                task,
+                fence,
+                detail,
+                op,
+            } => {
+                let again = (*op).clone();
+                self.leftovers.push((
+                    again,
+                    Pending::Finish {
+                        task,
+                        fence,
+                        detail,
+                        op,
+                    },
+                ));
+            }
+            Pending::Cancel { reply, .. } | Pending::Requeue { reply } => {
+                let _ = reply.send(Err(Refused::Store(e.to_string())));
+            }
+            Pending::Promote => self.next_due = Some(Timestamp::now()),
+            Pending::Expire | Pending::Retain | Pending::Probe => {}
+        }
+    }
+
+    fn release(&mut self, bot: &Arc<str>, task: &TaskId) {
+        self.dispatcher.free(bot);
+        self.bot_lets_go(bot, task);
+    }
+
+    /// Tells whoever waits for the end of a task.
+    pub(super) fn tell_waiters(&mut self, task: &TaskId, status: TaskStatus) {
+        for waiter in self.waiters.remove(task).into_iter().flatten() {
+            let _ = waiter.send(status);
+        }
+    }
+
+    /// The store did not take something: hold back, and try again.
+    pub(super) fn store_failed(&mut self, e: &StoreError) {
+        let text = match e {
+            StoreError::Broken(_) | StoreError::Closed => format!("{BROKEN}{e}"),
+            StoreError::Failed(_) => e.to_string(),
+        };
+        if self.store_fault.is_none() {
+            tracing::error!(event = "store_failed", error = %e, "the store takes no writes; new tasks are refused until it does");
+            self.timers.at(self.now() + STORE_AGAIN, Timer::StoreAgain);
+        }
+        self.condition_stale = true;
+        if !self.store_is_broken() {
+            self.store_fault = Some(text);
+        }
+    }
+
+    /// Whether only a restart can help.
+    pub(super) fn store_is_broken(&self) -> bool {
+        self.store_fault
+            .as_ref()
+            .is_some_and(|fault| fault.starts_with(BROKEN))
+    }
+
+    fn store_works(&mut self) {
+        if self.store_fault.is_some() && !self.store_is_broken() {
+            self.store_fault = None;
+            self.condition_stale = true;
+            tracing::info!(event = "store_recovered", "the store takes writes again");
+        }
+    }
+
+    /// Tries what is left over, or else whether the store takes anything.
+    pub(super) fn store_again(&mut self) {
+        if self.store_fault.is_none() && self.leftovers.is_empty() {
+            return;
+        }
+        self.timers.at(self.now() + STORE_AGAIN, Timer::StoreAgain);
+        if self.pending.values().any(|p| matches!(p, Pending::Probe)) {
+            return;
+        }
+        self.ask(Op::Probe, Pending::Probe);
+        for (op, pending) in std::mem::take(&mut self.leftovers) {
+            self.ask(op, pending);
+        }
+    }
+
+    /// Tasks whose bot has ended.
+    pub(super) fn bot_lost_its_tasks(&mut self, bot: &str, run: Run, why: &str) {
+        let lost: Vec<(TaskId, Fence)> = self
+            .in_flight
+            .values()
+            .filter(|a| *a.bot == *bot && a.run == run)
+            .map(|a| (a.ready.id.clone(), a.fence))
+            .collect();
+        for (id, fence) in lost {
+            let end = if self.phase == Phase::Running {
+                AttemptEnd::BotLost(why.to_owned())
+            } else {
+                AttemptEnd::TakenBack
+            };
+            self.end_attempt(&id, fence, end);
+        }
+    }
+}
+
+const BROKEN: &str = "broken: ";

@@ -1,0 +1,446 @@
+//! A task's way through the main loop: admitted, leased, run, ended.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use deia::task::{AttemptStatus, Fence, TaskId, TaskStatus};
+use deia::time::Timestamp;
+use deia::wire::{self, Assignment, ToWorker};
+
+use super::outcomes::{Pending, Settle};
+use super::{Engine, Phase};
+use crate::brain::Millis;
+use crate::brain::demand::Demand;
+use crate::brain::dispatch::Admission;
+use crate::brain::retry::{self, DeadCause, Verdict};
+use crate::daemon::command::{Acted, Refused, Reply, Submitted};
+use crate::fleet::Run;
+use crate::store::{Counts, End, Lease, NewTask, Op, Ready, TaskResult};
+
+/// A bot's hold on a task, from the commit of its lease to the commit of its end.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub ready: Ready,
+    pub fence: Fence,
+    pub bot: Arc<str>,
+    pub run: Run,
+    pub phase: AttemptPhase,
+    pub cancel: Cancel,
+    pub failures: u32,
+    pub losses: u32,
+    pub since: Millis,
+    pub started_at: Option<Timestamp>,
+}
+
+/// Where an attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AttemptPhase {
+    /// The bot has it.
+    Running,
+    /// Its end is being made durable.
+    Ending,
+}
+
+/// Whether the bot was told to give it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cancel {
+    No,
+    /// By the task's owner: the task ends.
+    Task {
+        since: Millis,
+    },
+    /// By an operator: the task is tried again.
+    Attempt {
+        since: Millis,
+    },
+}
+
+/// How a running attempt came to its end.
+#[derive(Debug)]
+pub(super) enum AttemptEnd {
+    /// The bot said so.
+    Reported(wire::Outcome),
+    /// Its process ended under it.
+    BotLost(String),
+    /// The lease came too late for its bot.
+    TakenBack,
+}
+
+impl Engine {
+    /// A new task.
+    pub(super) fn submit(
+        &mut self,
+        task: Box<NewTask>,
+        demand: &Demand,
+        reply: Reply<Result<Submitted, Refused>>,
+    ) {
+        if let Some(refused) = self.refusal() {
+            let _ = reply.send(Err(refused));
+            return;
+        }
+        let begun = Instant::now();
+        let scheduled = task.not_before.is_some_and(|at| at > task.submitted_at);
+        let admission = if scheduled {
+            self.admit_scheduled(demand, &task.demand)
+        } else {
+            self.dispatcher.admit(demand, &task.demand)
+        };
+        let direct = match admission {
+            Admission::Direct { bot, score } => Some((bot, score)),
+            Admission::Wait => None,
+            Admission::Unsuitable => {
+                tracing::warn!(event = "no_suitable_bot", task = %task.id, "no bot of this configuration can do the task");
+                let _ = reply.send(Err(Refused::Unsuitable));
+                return;
+            }
+            Admission::TooManyDemands => {
+                let _ = reply.send(Err(Refused::TooManyDemands));
+                return;
+            }
+        };
+        let microseconds = begun.elapsed().as_micros() as u64;
+        let ready = Ready {
+            seq: 0,
+            id: task.id.clone(),
+            demand: task.demand.clone(),
+            priority: task.priority,
+            submitted_at: task.submitted_at,
+            timeout_ms: task.timeout_ms,
+            max_attempts: task.max_attempts,
+            task_type: task.task_type,
+            scheduled,
+        };
+        let content = task.content.clone();
+        let not_before = task.not_before;
+        let (lease, direct) = match direct {
+            Some((bot, score)) => {
+                let lease = Lease {
+                    bot_id: bot.to_string(),
+                    at: Timestamp::now(),
+                };
+                let settle = self.hold(&ready, bot, score, microseconds);
+                (Some(lease), Some(settle))
+            }
+            None => (None, None),
+        };
+        let pending = Pending::Submit {
+            ready: Box::new(ready),
+            content,
+            not_before,
+            direct,
+            reply,
+        };
+        self.ask(Op::Submit(task, lease), pending);
+    }
+
+    /// A scheduled task takes no slot now; it only has to be possible.
+    fn admit_scheduled(&mut self, demand: &Demand, text: &Arc<str>) -> Admission {
+        match self.dispatcher.admit(demand, text) {
+            Admission::Direct { bot, .. } => {
+                self.dispatcher.free(&bot);
+                Admission::Wait
+            }
+            other => other,
+        }
+    }
+
+    /// Why nothing new is taken, where it is so.
+    fn refusal(&self) -> Option<Refused> {
+        if let Some(why) = self.refusing() {
+            return Some(Refused::Draining(why));
+        }
+        if let Some(fault) = &self.store_fault {
+            return Some(Refused::Store(fault.clone()));
+        }
+        let most = self.config.tasks.max_queued;
+        let waiting = self.dispatcher.waiting() + u64::try_from(self.scheduled).unwrap_or(0);
+        (waiting >= most).then_some(Refused::QueueFull(most))
+    }
+
+    /// The bot's slot is reserved for this task; its lease is on the way to the disk.
+    fn hold(&mut self, ready: &Ready, bot: Arc<str>, score: f64, microseconds: u64) -> Settle {
+        let run = self.bots.get(&bot).map_or(0, |entry| entry.run);
+        self.bot_holds(&bot, ready.id.clone());
+        Settle {
+            bot,
+            run,
+            score,
+            microseconds,
+        }
+    }
+
+    /// Gives waiting tasks to bots with free slots.
+    pub(super) fn dispatch(&mut self) {
+        if self.phase != Phase::Running || self.store_fault.is_some() {
+            return;
+        }
+        let at = Timestamp::now();
+        loop {
+            let begun = Instant::now();
+            let Some(choice) = self.dispatcher.next(at) else {
+                return;
+            };
+            let microseconds = begun.elapsed().as_micros() as u64;
+            let op = Op::Lease {
+                seq: choice.waiting.ready.seq,
+                lease: Lease {
+                    bot_id: choice.bot.to_string(),
+                    at,
+                },
+                want_content: choice.waiting.content.is_none(),
+            };
+            let settle = self.hold(
+                &choice.waiting.ready,
+                choice.bot,
+                choice.score,
+                microseconds,
+            );
+            let waiting = Box::new(choice.waiting);
+            self.ask(op, Pending::Lease { waiting, settle });
+        }
+    }
+
+    /// The lease is durable: off to the bot.
+    pub(super) fn assign(&mut self, in_flight: InFlight, content: &Arc<str>) {
+        let fence = in_flight.fence;
+        let id = in_flight.ready.id.clone();
+        let limit = self.output_limit_bytes(&in_flight.bot);
+        self.outputs.open(&id, fence, limit);
+        let assignment = ToWorker::Assign(Box::new(Assignment {
+            task: id.clone(),
+            fence,
+            content: content.to_string(),
+            timeout_ms: self.attempt_timeout_ms(&in_flight),
+        }));
+        let sent = self.send(&in_flight.bot, in_flight.run, assignment);
+        self.in_flight.insert(id.clone(), in_flight);
+        if !sent {
+            self.end_attempt(&id, fence, AttemptEnd::TakenBack);
+        }
+    }
+
+    fn attempt_timeout_ms(&self, in_flight: &InFlight) -> u64 {
+        let budget = self
+            .bots
+            .get(&in_flight.bot)
+            .and_then(|entry| entry.spec.budget.seconds_per_task)
+            .map_or(u64::MAX, |seconds| seconds.saturating_mul(1000));
+        in_flight.ready.timeout_ms.min(budget)
+    }
+
+    /// The backend has begun.
+    pub(super) fn started(&mut self, id: &TaskId, fence: Fence) {
+        if let Some(attempt) = self.in_flight.get_mut(id).filter(|a| a.fence == fence) {
+            attempt.started_at = Some(Timestamp::now());
+            tracing::info!(event = "task_started", bot = %attempt.bot, task = %id, attempt = fence.attempt, "task started");
+        }
+    }
+
+    /// An attempt is over. Its end goes to the disk; its slot is free already.
+    pub(super) fn end_attempt(&mut self, id: &TaskId, fence: Fence, end: AttemptEnd) {
+        let at = Timestamp::now();
+        let known = self.in_flight.get(id).filter(|a| a.fence == fence);
+        let Some(attempt) = known.filter(|a| a.phase == AttemptPhase::Running) else {
+            return;
+        };
+        let (end, detail) = self.verdict(attempt, end, at);
+        let op = Op::Finish {
+            seq: attempt.ready.seq,
+            fence,
+            started_at: attempt.started_at,
+            at,
+            end,
+        };
+        let bot = attempt.bot.clone();
+        if let Some(attempt) = self.in_flight.get_mut(id) {
+            attempt.phase = AttemptPhase::Ending;
+        }
+        self.dispatcher.free(&bot);
+        if let Some(succeeded) = detail.succeeded {
+            self.dispatcher.learn(&bot, succeeded);
+        }
+        self.bot_lets_go(&bot, id);
+        let task = id.clone();
+        self.ask(
+            op.clone(),
+            Pending::Finish {
+                task,
+                fence,
+                detail,
+                op: Box::new(op),
+            },
+        );
+    }
+
+    /// What becomes of the task.
+    fn verdict(&self, attempt: &InFlight, end: AttemptEnd, at: Timestamp) -> (End, Detail) {
+        let id = &attempt.ready.id;
+        let cancelled = matches!(attempt.cancel, Cancel::Task { .. });
+        let taken_back = || {
+            let error = "taken back".to_owned();
+            let end = End::Retry {
+                status: AttemptStatus::Lost,
+                error,
+                not_before: None,
+                counts: Counts::No,
+            };
+            (end, Detail::new(None, None))
+        };
+        match end {
+            AttemptEnd::Reported(wire::Outcome::Succeeded {
+                usage,
+                backend,
+                model,
+                truncated,
+            }) => {
+                let result = TaskResult {
+                    output: self.outputs.text(id, attempt.fence),
+                    truncated,
+                    usage,
+                    backend,
+                    model,
+                };
+                let end = End::Succeeded(Box::new(result));
+                (end, Detail::new(Some(true), None))
+            }
+            // Also of an attempt that failed or was lost while it was being cancelled.
+            _ if cancelled => (End::Cancelled, Detail::new(None, None)),
+            AttemptEnd::Reported(wire::Outcome::Cancelled) | AttemptEnd::TakenBack => taken_back(),
+            AttemptEnd::Reported(wire::Outcome::Failed { error, kind }) => {
+                self.failed(attempt, retry::Ended::Failed(kind), error, at)
+            }
+            AttemptEnd::BotLost(error) => self.failed(attempt, retry::Ended::BotLost, error, at),
+        }
+    }
+
+    fn failed(
+        &self,
+        attempt: &InFlight,
+        ended: retry::Ended,
+        error: String,
+        at: Timestamp,
+    ) -> (End, Detail) {
+        let record = retry::Record {
+            failures: attempt.failures,
+            max_attempts: attempt.ready.max_attempts,
+            losses: attempt.losses,
+            poison_after: self.config.supervision.poison_after,
+        };
+        let (status, counts) = match ended {
+            retry::Ended::BotLost => (AttemptStatus::Lost, Counts::AsLoss),
+            retry::Ended::Failed(_) | retry::Ended::TakenBack => {
+                (AttemptStatus::Failed, Counts::AsFailure)
+            }
+        };
+        match retry::after(ended, record, &self.config.tasks, fastrand::f64()) {
+            Verdict::Retry(delay) => {
+                let not_before = (delay > 0).then(|| at.plus_millis(delay as i64));
+                let end = End::Retry {
+                    status,
+                    error: error.clone(),
+                    not_before,
+                    counts,
+                };
+                (end, Detail::new(Some(false), not_before))
+            }
+            Verdict::Dead(cause) => {
+                let error = match cause {
+                    DeadCause::AttemptsExhausted | DeadCause::Permanent => error,
+                    DeadCause::Poison => format!(
+                        "{error}; it has ended {} bots in a row (supervision.poison_after), so it is not tried again",
+                        attempt.losses + 1
+                    ),
+                };
+                let detail = Detail::new(Some(false), None);
+                (End::Dead { status, error }, detail)
+            }
+        }
+    }
+
+    /// Cancels a task: a waiting one at once, a running one through its bot.
+    pub(super) fn cancel(&mut self, id: TaskId, reply: Reply<Result<Acted, Refused>>) {
+        let since = self.now();
+        if let Some(attempt) = self.in_flight.get_mut(&id)
+            && attempt.phase == AttemptPhase::Running
+        {
+            if attempt.cancel == Cancel::No {
+                attempt.cancel = Cancel::Task { since };
+                let (bot, run, fence) = (attempt.bot.clone(), attempt.run, attempt.fence);
+                self.send(&bot, run, ToWorker::Cancel { task: id, fence });
+            } else {
+                attempt.cancel = Cancel::Task { since };
+            }
+            let _ = reply.send(Ok(Acted {
+                status: TaskStatus::Running,
+                pending: true,
+            }));
+            return;
+        }
+        let at = Timestamp::now();
+        self.ask(
+            Op::Cancel { id: id.clone(), at },
+            Pending::Cancel { id, reply },
+        );
+    }
+
+    /// Queues an ended task again.
+    pub(super) fn requeue(&mut self, id: TaskId, reply: Reply<Result<Acted, Refused>>) {
+        if let Some(refused) = self.refusal() {
+            let _ = reply.send(Err(refused));
+            return;
+        }
+        let op = Op::Requeue {
+            id,
+            at: Timestamp::now(),
+            max_attempts: self.config.tasks.max_attempts,
+        };
+        self.ask(op, Pending::Requeue { reply });
+    }
+
+    /// Tells the bots of these tasks to give them up; the tasks are tried again.
+    pub(super) fn interrupt(&mut self, tasks: &[TaskId]) -> u64 {
+        let since = self.now();
+        let mut told = 0;
+        for id in tasks {
+            if let Some(attempt) = self.in_flight.get_mut(id)
+                && attempt.phase == AttemptPhase::Running
+                && attempt.cancel == Cancel::No
+            {
+                attempt.cancel = Cancel::Attempt { since };
+                let (bot, run, fence) = (attempt.bot.clone(), attempt.run, attempt.fence);
+                self.send(
+                    &bot,
+                    run,
+                    ToWorker::Cancel {
+                        task: id.clone(),
+                        fence,
+                    },
+                );
+                told += 1;
+            }
+        }
+        told
+    }
+
+    /// Interrupts everything that runs.
+    pub(super) fn interrupt_all(&mut self) -> u64 {
+        let tasks: Vec<TaskId> = self.in_flight.keys().cloned().collect();
+        self.interrupt(&tasks)
+    }
+}
+
+/// What the log and the waiters are told once an end is durable.
+#[derive(Debug)]
+pub(super) struct Detail {
+    pub succeeded: Option<bool>,
+    pub not_before: Option<Timestamp>,
+}
+
+impl Detail {
+    fn new(succeeded: Option<bool>, not_before: Option<Timestamp>) -> Self {
+        Self {
+            succeeded,
+            not_before,
+        }
+    }
+}

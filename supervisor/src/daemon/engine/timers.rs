@@ -1,0 +1,68 @@
+//! What the main loop has to do later.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use crate::brain::Millis;
+use crate::fleet::Run;
+
+/// Something to do later.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// The present state of a bot has lasted; valid while its timer number is this.
+    Bot(Arc<str>, u64),
+    /// A bot was ready for `healthy_seconds`, if this start of it still runs.
+    Healthy(Arc<str>, Run),
+    /// Look whether bots beat and attempts end.
+    Watch,
+    /// Scheduled tasks may be due.
+    Due,
+    /// Old tasks: expire, remove.
+    Housekeeping,
+    /// The store failed: try what is left over again.
+    StoreAgain,
+    /// A stop has lasted long enough.
+    StopNow,
+}
+
+/// Timers in order. Obsolete ones are let fire and found to be so.
+#[derive(Debug, Default)]
+pub struct Timers(BinaryHeap<Reverse<(Millis, Timer)>>);
+
+impl Timers {
+    /// Adds one.
+    pub fn at(&mut self, at: Millis, timer: Timer) {
+        self.0.push(Reverse((at, timer)));
+    }
+
+    /// When the next one fires.
+    pub fn next_at(&self) -> Option<Millis> {
+        self.0.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// The next one that is due.
+    pub fn due(&mut self, now: Millis) -> Option<Timer> {
+        if self.next_at()? > now {
+            return None;
+        }
+        self.0.pop().map(|Reverse((_, timer))| timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fires_in_order_and_not_early() {
+        let mut timers = Timers::default();
+        timers.at(20, Timer::Due);
+        timers.at(10, Timer::Watch);
+        assert_eq!(timers.next_at(), Some(10));
+        assert_eq!(timers.due(9), None);
+        assert_eq!(timers.due(25), Some(Timer::Watch));
+        assert_eq!(timers.due(25), Some(Timer::Due));
+        assert_eq!(timers.due(25), None);
+    }
+}

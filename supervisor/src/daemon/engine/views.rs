@@ -1,0 +1,82 @@
+//! What the main loop shows of itself.
+
+use deia::api::{BotView, ScalingStatus};
+use deia::bot::{Actual, Wanted};
+use deia::time::Timestamp;
+
+use super::{Engine, Phase};
+use crate::daemon::health::Condition;
+
+impl Engine {
+    /// Every bot, in the order of the pools.
+    pub(super) fn bot_views(&self) -> Vec<BotView> {
+        self.order
+            .iter()
+            .filter_map(|id| {
+                let entry = self.bots.get(id)?;
+                Some(BotView {
+                    id: id.to_string(),
+                    pool: entry.spec.name.clone(),
+                    bot_type: entry.spec.bot_type,
+                    specializations: entry.spec.specializations.clone(),
+                    wanted: entry.machine.wanted(),
+                    actual: entry.machine.actual(),
+                    pid: entry.process.as_ref().map(|(pid, _)| *pid),
+                    since: entry.since,
+                    restarts: entry.machine.restarts(),
+                    tasks: entry.tasks.iter().map(ToString::to_string).collect(),
+                    max_concurrent: self.slots_of(&entry.spec),
+                    success_rate: self.dispatcher.success_rate(id),
+                    cpu_percent: None,
+                    memory_bytes: None,
+                    backend: entry.spec.backend.kind().to_owned(),
+                    sandbox: entry.sandbox.clone(),
+                    last_exit: entry.last_exit,
+                    next_start_at: entry.next_start_at,
+                })
+            })
+            .collect()
+    }
+
+    /// How the fleet stands.
+    pub(super) fn scaling_status(&self) -> ScalingStatus {
+        let active = self.order.iter().filter(|id| {
+            let entry = self.bots.get(*id);
+            entry.is_some_and(Self::is_active)
+        });
+        ScalingStatus {
+            timestamp: Timestamp::now(),
+            current_bot_count: self.active_count(),
+            min_bots: self.limits.min,
+            max_bots: self.limits.max,
+            active_bots: active.map(ToString::to_string).collect(),
+            scaling_enabled: self.config.feature_flags.auto_scaling_enabled,
+            last_scale_up: self.last_scale_up,
+            last_scale_down: self.last_scale_down,
+            r#override: self.overridden.is_some(),
+            draining: self.refusing().is_some(),
+            in_flight: self.in_flight.len() as u64,
+        }
+    }
+
+    /// Shows the condition to `/health`, where it has changed.
+    pub(super) fn show_condition(&self) {
+        let quarantined = self.bots.iter().filter(|(_, entry)| {
+            entry.machine.actual() == Actual::Quarantined
+                && entry.machine.wanted() == Wanted::Running
+        });
+        let condition = Condition {
+            refusing: self.refusing(),
+            store_fault: self.store_fault.clone(),
+            stopping: self.phase != Phase::Running,
+            quarantined: quarantined.map(|(id, _)| id.to_string()).collect(),
+        };
+        self.condition.send_if_modified(|shown| {
+            let changed = *shown != condition;
+            if changed {
+                *shown = condition;
+            }
+            changed
+        });
+    }
+}

@@ -1,0 +1,163 @@
+//! Where things are under HOME.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use deia::config::Persistence;
+use nix::fcntl::{Flock, FlockArg};
+
+/// The paths of one daemon.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// HOME itself, absolute.
+    pub root: PathBuf,
+    /// `deia.db`'s directory.
+    pub state: PathBuf,
+    /// The JSON lines' directory.
+    pub logs: PathBuf,
+    /// The configuration's directory under `.deia`.
+    pub config: PathBuf,
+    /// The sockets' directory.
+    pub run: PathBuf,
+}
+
+impl Home {
+    /// The paths under `root`. Under systemd (`$RUNTIME_DIRECTORY`) the sockets are elsewhere.
+    pub fn new(root: &Path, persistence: &Persistence, runtime_directory: Option<PathBuf>) -> Self {
+        Self {
+            root: root.to_owned(),
+            state: root.join(&persistence.state_directory),
+            logs: root.join(&persistence.log_directory),
+            config: root.join(&persistence.config_directory),
+            run: runtime_directory.unwrap_or_else(|| root.join(".deia/run")),
+        }
+    }
+
+    /// Makes what is missing: 0750, secrets and the bots' socket directory 0700.
+    ///
+    /// # Errors
+    /// Names the directory.
+    pub fn create(&self) -> io::Result<()> {
+        let deia = self.deia();
+        let open = [
+            &deia,
+            &self.state,
+            &self.logs,
+            &self.config,
+            &self.run,
+            &deia.join("run"),
+            &deia.join("bot-output"),
+            &deia.join("backups"),
+            &deia.join("work"),
+            &deia.join("spool"),
+            &deia.join("releases"),
+        ];
+        for directory in open {
+            create(directory, 0o750)?;
+        }
+        create(&self.run.join("bots"), 0o700)?;
+        create(&deia.join("secrets"), 0o700)
+    }
+
+    /// `.deia`.
+    pub fn deia(&self) -> PathBuf {
+        self.root.join(".deia")
+    }
+
+    /// The store.
+    pub fn database(&self) -> PathBuf {
+        self.state.join("deia.db")
+    }
+
+    /// Where operators connect.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.run.join("admin.sock")
+    }
+
+    /// Where bots connect.
+    pub fn bots_socket(&self) -> PathBuf {
+        self.run.join("bots/bots.sock")
+    }
+
+    /// What a bot prints.
+    pub fn bot_output(&self, bot: &str) -> PathBuf {
+        self.deia().join("bot-output").join(format!("{bot}.log"))
+    }
+
+    /// Fresh working directories.
+    pub fn work(&self) -> PathBuf {
+        self.deia().join("work")
+    }
+
+    /// An operator's limits, kept outside the store so that a restore does not bring old ones back.
+    pub fn limits_override(&self) -> PathBuf {
+        self.config.join("limits-override.json")
+    }
+
+    /// Takes the home for this process. Kept as long as the lock lives; never inherited by a bot.
+    ///
+    /// # Errors
+    /// Names the daemon that has it.
+    pub fn lock(&self) -> io::Result<HomeLock> {
+        let path = self.deia().join("run/deia.lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o640)
+            .open(&path)
+            .map_err(|e| named(&path, &e))?;
+        let mut holder = String::new();
+        // Only to name the other one; the lock itself is what counts.
+        let _ = file.read_to_string(&mut holder);
+        let mut lock =
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+                let why = if errno == nix::errno::Errno::EWOULDBLOCK {
+                    let holder = holder.trim();
+                    format!(
+                        "another deia ({}) already runs on {}: stop it, or choose another --home",
+                        if holder.is_empty() {
+                            "pid unknown"
+                        } else {
+                            holder
+                        },
+                        self.root.display()
+                    )
+                } else {
+                    format!("cannot lock {}: {errno}", path.display())
+                };
+                io::Error::new(io::ErrorKind::AddrInUse, why)
+            })?;
+        lock.set_len(0)?;
+        lock.rewind()?;
+        write!(lock, "pid {}", std::process::id())?;
+        Ok(HomeLock(lock))
+    }
+}
+
+/// Proof that this process has the home.
+#[derive(Debug)]
+pub struct HomeLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+
+fn create(directory: &Path, mode: u32) -> io::Result<()> {
+    if directory.is_dir() {
+        // 0700 is a promise, whoever made the directory.
+        if mode == 0o700 {
+            fs::set_permissions(directory, fs::Permissions::from_mode(mode))
+                .map_err(|e| named(directory, &e))?;
+        }
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(directory)
+        .map_err(|e| named(directory, &e))
+}
+
+fn named(path: &Path, e: &io::Error) -> io::Error {
+    io::Error::new(e.kind(), format!("{}: {e}", path.display()))
+}

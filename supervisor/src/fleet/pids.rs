@@ -1,0 +1,41 @@
+//! Which processes are bots.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A shared set of pids. Written by the main loop only.
+#[derive(Debug, Clone, Default)]
+pub struct BotPids(Arc<RwLock<HashSet<u32>>>);
+
+impl BotPids {
+    /// Starts a process and adds its pid as one act: whoever looks sees both or neither.
+    ///
+    /// # Errors
+    /// Those of `start`; nothing is added then.
+    pub fn start<T, E>(
+        &self,
+        start: impl FnOnce() -> Result<T, E>,
+        pid: impl FnOnce(&T) -> u32,
+    ) -> Result<T, E> {
+        let mut pids = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let started = start()?;
+        pids.insert(pid(&started));
+        Ok(started)
+    }
+
+    /// It has ended.
+    pub fn remove(&self, pid: u32) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&pid);
+    }
+
+    /// Whether it is a bot.
+    pub fn contains(&self, pid: u32) -> bool {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&pid)
+    }
+}

@@ -1,0 +1,151 @@
+//! The routes: one file a noun, each a thin translation between HTTP and the main loop or the store.
+
+pub mod bots;
+pub mod config;
+pub mod documents;
+pub mod health;
+pub mod not_built;
+pub mod orchestrate;
+pub mod output;
+pub mod scaling;
+pub mod status;
+pub mod submit;
+pub mod tasks;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use deia::api::Scope;
+use tokio::sync::{mpsc, oneshot, watch};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::ApiFailure;
+use super::scope::{ScopedRouter, assemble, open, scoped};
+use crate::daemon::command::{Command, Refused};
+use crate::daemon::health::Condition;
+use crate::daemon::reload::ConfigHandle;
+use crate::fleet::outputs::Outputs;
+use crate::store::Store;
+
+/// What handlers work with.
+pub struct Api {
+    /// Requests to the main loop.
+    pub commands: mpsc::Sender<Command>,
+    /// For reads.
+    pub store: Arc<dyn Store>,
+    /// What running tasks say.
+    pub outputs: Outputs,
+    /// The configuration, and its reload.
+    pub config: ConfigHandle,
+    /// The daemon's condition.
+    pub condition: watch::Receiver<Condition>,
+    /// HOME.
+    pub home: PathBuf,
+    /// When the daemon started.
+    pub epoch: Instant,
+    /// The TCP port.
+    pub port: u16,
+}
+
+/// The state of every handler.
+pub type Shared = Arc<Api>;
+
+impl Api {
+    /// Asks the main loop.
+    pub(super) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ApiFailure> {
+        let (reply, answer) = oneshot::channel();
+        let ending = |_| ApiFailure::unavailable("stopping", "the daemon is stopping", 1);
+        self.commands.send(command(reply)).await.map_err(|_| ending(()))?;
+        answer.await.map_err(|_| ending(()))
+    }
+}
+
+/// A refusal of the main loop, as HTTP says it.
+pub(super) fn refused(why: Refused) -> ApiFailure {
+    match why {
+        Refused::Unsuitable => ApiFailure::not_found("No suitable bot available"),
+        Refused::Conflict => ApiFailure::conflict(
+            "task_id_conflict",
+            "this task_id belongs to another request; use a new one, or send the very same request",
+        ),
+        Refused::Draining(why) => {
+            ApiFailure::unavailable("draining", format!("new tasks are not accepted: {why}"), 5)
+        }
+        Refused::QueueFull(most) => ApiFailure::unavailable(
+            "queue_full",
+            format!("{most} tasks wait already (tasks.max_queued)"),
+            5,
+        ),
+        Refused::TooManyDemands => ApiFailure::unavailable(
+            "too_many_demands",
+            "tasks with too many different sets of capabilities wait already",
+            5,
+        ),
+        Refused::Store(why) => ApiFailure::unavailable("store_unavailable", why, 1),
+        Refused::UnknownTask => ApiFailure::not_found("there is no such task").detail("it may be older than tasks.retention_days"),
+        Refused::WrongStatus(status) => ApiFailure::conflict("wrong_status", format!("the task is {status}")),
+        Refused::Limits(why) => ApiFailure::bad_request("limits", why),
+    }
+}
+
+/// The whole service and its document.
+pub fn service(api: Shared) -> (Router, OpenApi) {
+    assemble(all(), api)
+}
+
+/// The document alone: `openapi.json`.
+pub fn document() -> OpenApi {
+    use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApiBuilder};
+    let mut routes = all();
+    let document = routes.openapi_mut();
+    let info = InfoBuilder::new()
+        .title("deia")
+        .version(deia::VERSION)
+        .description(Some("A supervisor daemon for a fleet of LLM bots. `x-scope` is what a caller needs."))
+        .license(Some(LicenseBuilder::new().name("MIT").build()));
+    OpenApiBuilder::from(std::mem::take(document)).info(info.build()).build()
+}
+
+fn all() -> ScopedRouter<Shared> {
+    let public = OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready));
+    let read = OpenApiRouter::new()
+        .routes(routes!(status::status))
+        .routes(routes!(tasks::list))
+        .routes(routes!(tasks::show))
+        .routes(routes!(output::output))
+        .routes(routes!(bots::list))
+        .routes(routes!(bots::show))
+        .routes(routes!(scaling::status))
+        .routes(routes!(orchestrate::status))
+        .routes(routes!(orchestrate::bot_status))
+        .routes(routes!(config::current))
+        .routes(routes!(config::value))
+        .routes(routes!(config::status))
+        .routes(routes!(documents::openapi));
+    let submit = OpenApiRouter::new()
+        .routes(routes!(submit::orchestrate))
+        .routes(routes!(submit::batch))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::retry));
+    let admin = OpenApiRouter::new()
+        .routes(routes!(bots::start))
+        .routes(routes!(bots::stop))
+        .routes(routes!(bots::restart))
+        .routes(routes!(bots::interrupt))
+        .routes(routes!(bots::interrupt_all))
+        .routes(routes!(scaling::limits))
+        .routes(routes!(config::reload))
+        .routes(routes!(config::check_reload));
+    open(public)
+        .merge(scoped(Scope::Read, read))
+        .merge(scoped(Scope::Submit, submit))
+        .merge(scoped(Scope::Admin, admin))
+        .merge(not_built::routes())
+}

@@ -1,0 +1,136 @@
+//! Routes the contract names whose feature is not built yet: each answers 501 `not_implemented`, and
+//! `openapi.json` marks it.
+
+use axum::extract::Request;
+use axum::routing::{MethodFilter, on};
+use deia::api::Scope;
+use utoipa::openapi::path::{HttpMethod, OperationBuilder, PathItem};
+use utoipa::openapi::{ResponseBuilder, extensions::ExtensionsBuilder};
+use utoipa_axum::router::OpenApiRouter;
+
+use super::Shared;
+use crate::http::error::ApiFailure;
+use crate::http::scope::{ScopedRouter, scoped};
+
+/// The extension that marks them.
+pub const MARK: &str = "x-not-implemented";
+
+const MESSAGES: &str = "messaging between bots";
+const LEARNING: &str = "adaptive scheduling";
+const AUTOSCALING: &str = "automatic scaling";
+const HEALTH: &str = "health monitoring and alerts";
+const AUDIT: &str = "the audit trail";
+const MONITORING: &str = "monitoring";
+const RECOVERY: &str = "backup and restore";
+const EXTERNAL: &str = "external bots";
+const EXPLAIN: &str = "the explanation of a routing choice";
+const PAGES: &str = "the dashboard";
+const METRICS: &str = "metrics";
+const OPENAI: &str = "the OpenAI-compatible API";
+const TERMINATE: &str = "draining over HTTP";
+
+use HttpMethod::{Get, Post};
+use Scope::{Admin, Bot, Read, Submit};
+
+const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
+    (Post, "/terminate", Admin, TERMINATE),
+    (Post, "/message", Submit, MESSAGES),
+    (Get, "/messages", Read, MESSAGES),
+    (Post, "/api/orchestrate/register-bot", Admin, EXTERNAL),
+    (Post, "/api/bots/{id}/lease", Bot, EXTERNAL),
+    (Post, "/api/bots/{id}/heartbeat", Bot, EXTERNAL),
+    (Post, "/api/bots/{id}/tasks/{task}/output", Bot, EXTERNAL),
+    (Post, "/api/bots/{id}/tasks/{task}/complete", Bot, EXTERNAL),
+    (Post, "/api/bots/{id}/tasks/{task}/fail", Bot, EXTERNAL),
+    (Get, "/api/tasks/{id}/explain", Read, EXPLAIN),
+    (Post, "/api/scaling/evaluate", Admin, AUTOSCALING),
+    (Post, "/api/scaling/scale-up", Admin, AUTOSCALING),
+    (Post, "/api/scaling/scale-down", Admin, AUTOSCALING),
+    (Post, "/api/messaging/send", Submit, MESSAGES),
+    (Get, "/api/messaging/inbox", Read, MESSAGES),
+    (Post, "/api/messaging/read/{message_id}", Submit, MESSAGES),
+    (Post, "/api/messaging/process-queue", Submit, MESSAGES),
+    (Get, "/api/messaging/status", Read, MESSAGES),
+    (Get, "/api/messaging/conversation/{other}", Read, MESSAGES),
+    (Post, "/api/messaging/broadcast", Submit, MESSAGES),
+    (Post, "/api/scheduling/record-execution", Bot, LEARNING),
+    (Get, "/api/scheduling/recommendation/{task_type}", Read, LEARNING),
+    (Get, "/api/scheduling/bot-performance/{bot_id}", Read, LEARNING),
+    (Get, "/api/scheduling/task-type/{task_type}", Read, LEARNING),
+    (Get, "/api/scheduling/insights", Read, LEARNING),
+    (Get, "/api/scheduling/history", Read, LEARNING),
+    (Post, "/api/dashboard/health/evaluate", Admin, HEALTH),
+    (Get, "/api/dashboard/health", Read, HEALTH),
+    (Get, "/api/dashboard/alerts", Read, HEALTH),
+    (Post, "/api/dashboard/alerts/{id}/resolve", Admin, HEALTH),
+    (Post, "/api/disaster-recovery/backup", Admin, RECOVERY),
+    (Post, "/api/disaster-recovery/restore/{id}", Admin, RECOVERY),
+    (Post, "/api/disaster-recovery/restore-point", Admin, RECOVERY),
+    (Get, "/api/disaster-recovery/backup-history", Read, RECOVERY),
+    (Get, "/api/disaster-recovery/restore-point/{id}", Read, RECOVERY),
+    (Get, "/api/disaster-recovery/status", Read, RECOVERY),
+    (Post, "/api/disaster-recovery/mark-shutdown", Admin, RECOVERY),
+    (Post, "/api/audit/log", Submit, AUDIT),
+    (Get, "/api/audit/query", Read, AUDIT),
+    (Get, "/api/audit/actor/{id}", Read, AUDIT),
+    (Get, "/api/audit/target/{id}", Read, AUDIT),
+    (Get, "/api/audit/critical", Read, AUDIT),
+    (Get, "/api/audit/verify", Read, AUDIT),
+    (Get, "/api/audit/statistics", Read, AUDIT),
+    (Get, "/api/monitoring/process/{bot_id}", Read, MONITORING),
+    (Get, "/api/monitoring/process/all/health", Read, MONITORING),
+    (Get, "/api/monitoring/process/{bot_id}/memory-leak", Read, MONITORING),
+    (Get, "/api/monitoring/api/status", Read, MONITORING),
+    (Get, "/api/monitoring/queue/status", Read, MONITORING),
+    (Get, "/api/monitoring/queue/bottlenecks", Read, MONITORING),
+    (Get, "/api/monitoring/failures/stats", Read, MONITORING),
+    (Get, "/api/monitoring/failures/cascade-risk", Read, MONITORING),
+    (Get, "/api/monitoring/failures/trends", Read, MONITORING),
+    (Get, "/api/monitoring/observability/snapshot", Read, MONITORING),
+    (Get, "/api/monitoring/observability/history/{kind}", Read, MONITORING),
+    (Post, "/api/monitoring/queue/add-task", Submit, MONITORING),
+    (Post, "/api/monitoring/queue/complete-task", Bot, MONITORING),
+    (Post, "/api/monitoring/failures/record", Bot, MONITORING),
+    (Get, "/metrics", Read, METRICS),
+    (Get, "/docs", Read, PAGES),
+    (Get, "/events", Read, PAGES),
+    (Get, "/", Read, PAGES),
+    (Post, "/v1/chat/completions", Submit, OPENAI),
+    (Get, "/v1/models", Read, OPENAI),
+];
+
+/// All of them.
+pub fn routes() -> ScopedRouter<Shared> {
+    let [read, submit, bot, admin] = Scope::ALL.map(|scope| scoped(scope, of(scope)));
+    read.merge(submit).merge(bot).merge(admin)
+}
+
+fn of(scope: Scope) -> OpenApiRouter<Shared> {
+    let mut router = OpenApiRouter::new();
+    for (method, path, _, feature) in NOT_BUILT.iter().filter(|(_, _, s, _)| *s == scope) {
+        let filter = match method {
+            HttpMethod::Post => MethodFilter::POST,
+            _ => MethodFilter::GET,
+        };
+        router = router.route(path, on(filter, move |_: Request| refuse(feature)));
+        let operation = OperationBuilder::new()
+            .summary(Some(format!("Not built yet: {feature}")))
+            .tag("not built yet")
+            .response("501", ResponseBuilder::new().description("`not_implemented`").build())
+            .extensions(Some(ExtensionsBuilder::new().add(MARK, true).build()))
+            .build();
+        let document = router.get_openapi_mut();
+        let item = PathItem::new(method.clone(), operation);
+        match document.paths.paths.get_mut(*path) {
+            Some(known) => known.merge_operations(item),
+            None => {
+                document.paths.paths.insert((*path).to_owned(), item);
+            }
+        }
+    }
+    router
+}
+
+async fn refuse(feature: &str) -> ApiFailure {
+    ApiFailure::not_implemented(feature)
+}

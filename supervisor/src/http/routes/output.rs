@@ -1,0 +1,134 @@
+//! A task's output, whole or as it comes.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use deia::api::OutputView;
+use deia::task::{TaskId, TaskStatus};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::IntoParams;
+
+use super::Shared;
+use super::orchestrate::unreadable;
+use super::tasks::{known_form, record};
+use crate::fleet::outputs::{Follower, Next};
+use crate::http::error::ApiFailure;
+use crate::http::extract::{PathArgs, QueryArgs};
+
+/// `?follow=true`.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct OutputQuery {
+    /// Stream it as it comes, until the task has ended.
+    pub follow: Option<bool>,
+}
+
+/// How often a follower looks whether a task that waits has begun.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What a task has said: so far, or, with `follow`, as it comes.
+///
+/// The stream's events: `output` `{"text"}`, `attempt` `{"status"}` when the attempt is over and the
+/// task is tried again (its output starts anew), `end` `{"status"}`.
+#[utoipa::path(get, path = "/api/tasks/{id}/output", tag = "tasks", params(("id" = String, Path), OutputQuery), responses(
+    (status = 200, body = OutputView, description = "The output so far; with `follow=true` `text/event-stream`"),
+    (status = 404, body = deia::api::ApiError),
+))]
+pub async fn output(
+    State(api): State<Shared>,
+    PathArgs(id): PathArgs<String>,
+    QueryArgs(query): QueryArgs<OutputQuery>,
+) -> Result<Response, ApiFailure> {
+    let id = known_form(&id)?;
+    let status = record(&api, &id).await?.status;
+    if query.follow == Some(true) {
+        let following = Following {
+            api,
+            id,
+            follower: None,
+            said: 0,
+            done: false,
+        };
+        let events = stream::unfold(following, |mut following| async move {
+            let event = following.next().await?;
+            Some((Ok::<_, Infallible>(event), following))
+        });
+        return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
+    }
+    let output = match api.outputs.so_far(&id) {
+        Some(text) => text,
+        None => api.store.output(id.clone()).await.map_err(unreadable)?.unwrap_or_default(),
+    };
+    Ok(Json(OutputView {
+        task_id: id.to_string(),
+        status,
+        output,
+        complete: status.is_final(),
+    })
+    .into_response())
+}
+
+struct Following {
+    api: Shared,
+    id: TaskId,
+    follower: Option<Follower>,
+    /// Bytes of the present attempt that were sent.
+    said: usize,
+    done: bool,
+}
+
+impl Following {
+    async fn next(&mut self) -> Option<Event> {
+        if self.done {
+            return None;
+        }
+        loop {
+            if let Some(follower) = &mut self.follower {
+                match follower.next().await {
+                    Some(Next::Text(text)) => {
+                        self.said += text.len();
+                        return Some(event("output", &json!({ "text": text })));
+                    }
+                    Some(Next::Ended(status)) if status.is_final() => return Some(self.end(status)),
+                    Some(Next::Ended(status)) => {
+                        self.follower = None;
+                        self.said = 0;
+                        return Some(event("attempt", &json!({ "status": status })));
+                    }
+                    None => self.follower = None,
+                }
+            }
+            self.follower = self.api.outputs.follow(&self.id);
+            if self.follower.is_some() {
+                continue;
+            }
+            // It waits, or has ended.
+            let found = self.api.store.task(self.id.clone()).await.ok()??;
+            if !found.status.is_final() {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            let whole = self.api.store.output(self.id.clone()).await.ok()?.unwrap_or_default();
+            if let Some(rest) = whole.get(self.said..).filter(|rest| !rest.is_empty()) {
+                self.said = whole.len();
+                return Some(event("output", &json!({ "text": rest })));
+            }
+            return Some(self.end(found.status));
+        }
+    }
+
+    fn end(&mut self, status: TaskStatus) -> Event {
+        self.done = true;
+        event("end", &json!({ "status": status }))
+    }
+}
+
+fn event(name: &str, data: &serde_json::Value) -> Event {
+    Event::default().event(name).data(data.to_string())
+}

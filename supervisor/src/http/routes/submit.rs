@@ -1,0 +1,268 @@
+//! Submitting tasks, one or many.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use deia::api::{BatchAnswer, SubmitAnswer, SubmitRequest, ValidationErrors};
+use deia::task::{TaskId, TaskStatus};
+use deia::time::Timestamp;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::tasks::{record, result_view};
+use super::{Shared, refused};
+use crate::daemon::command::{Command, Refused, Submitted};
+use crate::daemon::intake::{Intake, NotATask, intake};
+use crate::http::error::ApiFailure;
+use crate::http::extract::{JsonBody, max_body_bytes, parse_body, read_body_up_to};
+use crate::store::NewTask;
+
+/// Tasks in one batch.
+pub const MAX_BATCH: usize = 100_000;
+
+/// A batch may be this many times as large as another body.
+const BATCH_BODIES: u64 = 64;
+
+/// Tasks of a batch that are on their way to the disk at once.
+const BATCH_PORTION: usize = 1000;
+
+/// A new task. Answered once it is durable.
+#[utoipa::path(post, path = "/api/orchestrate", tag = "tasks", request_body = SubmitRequest, responses(
+    (status = 200, body = SubmitAnswer, description = "Accepted and durable; or `success: false` when no bot of this configuration can ever do it"),
+    (status = 409, body = deia::api::ApiError, description = "The task_id belongs to another request"),
+    (status = 413, body = deia::api::ApiError, description = "Larger than tasks.max_content_bytes"),
+    (status = 422, body = ValidationErrors),
+    (status = 503, body = deia::api::ApiError, description = "Draining, stopping, queue full, or the disk takes nothing; Retry-After says when to ask again"),
+))]
+pub async fn orchestrate(
+    State(api): State<Shared>,
+    JsonBody(request): JsonBody<SubmitRequest>,
+) -> Result<Json<SubmitAnswer>, ApiFailure> {
+    let config = api.config.current();
+    let taken = intake(request, &config, Timestamp::now()).map_err(not_a_task)?;
+    let wait = taken.wait;
+    let id = taken.task.id.clone();
+    let (sketch, answer) = send(&api, taken).await?;
+    let mut answer = settle(sketch, answer.await)?;
+    if let Some(wait) = wait
+        && answer.success
+    {
+        wait_for(&api, &id, wait, &mut answer).await?;
+    }
+    Ok(Json(answer))
+}
+
+/// Many tasks: an array, or one JSON object a line. Each is answered, in order.
+#[utoipa::path(post, path = "/api/orchestrate/batch", tag = "tasks", request_body(
+    content((Vec<SubmitRequest> = "application/json"), (String = "application/x-ndjson")),
+    description = "An array of tasks, or one task a line; at most 100,000 tasks and 64 times http.max_body_bytes",
+), responses(
+    (status = 200, body = BatchAnswer),
+    (status = 413, body = deia::api::ApiError),
+    (status = 422, body = ValidationErrors, description = "The body is neither an array nor JSON lines"),
+))]
+pub async fn batch(State(api): State<Shared>, request: Request) -> Result<Json<BatchAnswer>, ApiFailure> {
+    let most = max_body_bytes(&request).saturating_mul(BATCH_BODIES);
+    let body: Bytes = read_body_up_to(request, most).await?;
+    let entries = entries(&body)?;
+    let mut results = Vec::with_capacity(entries.len());
+    let config = api.config.current();
+    for portion in entries.chunks(BATCH_PORTION) {
+        let mut waiting = Vec::with_capacity(portion.len());
+        for entry in portion {
+            waiting.push(match parse_body::<SubmitRequest>(entry) {
+                Ok(request) => match intake(request, &config, Timestamp::now()) {
+                    Ok(taken) => send(&api, taken).await,
+                    Err(why) => Err(not_a_task(why)),
+                },
+                Err(errors) => Err(ApiFailure::invalid(errors)),
+            });
+        }
+        for one in waiting {
+            let answer = match one {
+                Ok((sketch, answer)) => {
+                    let id = sketch.task_id.clone();
+                    settle(sketch, answer.await).unwrap_or_else(|failure| failed(id, &failure))
+                }
+                Err(failure) => failed(String::new(), &failure),
+            };
+            results.push(answer);
+        }
+    }
+    let accepted = results.iter().filter(|answer| answer.success).count();
+    Ok(Json(BatchAnswer {
+        success: accepted == results.len(),
+        accepted: accepted as u64,
+        results,
+    }))
+}
+
+type Waiting = oneshot::Receiver<Result<Submitted, Refused>>;
+
+/// Hands a task to the main loop.
+async fn send(api: &Shared, taken: Intake) -> Result<(SubmitAnswer, Waiting), ApiFailure> {
+    let sketch = sketch(&taken.task);
+    let (reply, answer) = oneshot::channel();
+    let command = Command::Submit {
+        task: taken.task,
+        demand: taken.demand,
+        reply,
+    };
+    let stopping = |_| ApiFailure::unavailable("stopping", "the daemon is stopping", 1);
+    api.commands.send(command).await.map_err(stopping)?;
+    Ok((sketch, answer))
+}
+
+fn sketch(task: &NewTask) -> SubmitAnswer {
+    SubmitAnswer {
+        success: true,
+        task_id: task.id.to_string(),
+        status: Some(TaskStatus::Queued),
+        routed_to: None,
+        queued: true,
+        position: None,
+        task_type: Some(task.task_type),
+        complexity: Some(task.complexity),
+        required_capabilities: task.required_capabilities.clone(),
+        message: None,
+        duplicate: false,
+        error: None,
+        code: None,
+        result: None,
+    }
+}
+
+/// Completes the answer with what the main loop said.
+fn settle(
+    mut answer: SubmitAnswer,
+    said: Result<Result<Submitted, Refused>, oneshot::error::RecvError>,
+) -> Result<SubmitAnswer, ApiFailure> {
+    let id = &answer.task_id;
+    match said {
+        Ok(Ok(Submitted::Routed { bot })) => {
+            answer.message = Some(format!("Task {id} routed to {bot}"));
+            answer.routed_to = Some(bot.to_string());
+        }
+        Ok(Ok(Submitted::Waits { position })) => {
+            answer.message = Some(match position {
+                Some(n) => format!("Task {id} waits in place {n}"),
+                None => format!("Task {id} waits for its time"),
+            });
+            if position.is_none() {
+                answer.status = Some(TaskStatus::Scheduled);
+            }
+            answer.position = position;
+        }
+        Ok(Ok(Submitted::Duplicate(record))) => {
+            answer.message = Some(format!("Task {id} was accepted before"));
+            answer.duplicate = true;
+            answer.routed_to = record.attempts.last().map(|attempt| attempt.bot_id.clone());
+        }
+        Ok(Err(Refused::Unsuitable)) => {
+            return Ok(SubmitAnswer {
+                success: false,
+                status: None,
+                queued: false,
+                error: Some("No suitable bot available".into()),
+                code: Some("no_suitable_bot".into()),
+                ..answer
+            });
+        }
+        Ok(Err(why)) => return Err(refused(why)),
+        Err(_) => return Err(ApiFailure::unavailable("stopping", "the daemon is stopping; the task may have been accepted: ask again with its task_id", 1)),
+    }
+    Ok(answer)
+}
+
+/// Waits for the task's end and puts what came of it into the answer.
+async fn wait_for(api: &Shared, id: &TaskId, wait: Duration, answer: &mut SubmitAnswer) -> Result<(), ApiFailure> {
+    let noted = api.ask(|reply| Command::Wait { id: id.clone(), reply }).await?;
+    // Noted first, looked at second: an end in between is seen by one of the two.
+    let mut found = record(api, id).await?;
+    if !found.status.is_final() {
+        let _ = tokio::time::timeout(wait, noted).await;
+        found = record(api, id).await?;
+    }
+    answer.status = Some(found.status);
+    answer.error.clone_from(&found.error);
+    answer.routed_to = found.attempts.last().map(|attempt| attempt.bot_id.clone());
+    answer.position = None;
+    answer.result = result_view(api, &found).await?;
+    Ok(())
+}
+
+fn not_a_task(why: NotATask) -> ApiFailure {
+    match why {
+        NotATask::Invalid(errors) => ApiFailure::invalid(errors),
+        NotATask::TooLarge(bytes, most) => ApiFailure::too_large(format!(
+            "content has {bytes} bytes, tasks.max_content_bytes allows {most}"
+        )),
+    }
+}
+
+fn failed(task_id: String, failure: &ApiFailure) -> SubmitAnswer {
+    let body: serde_json::Value = serde_json::from_slice(&failure.to_json()).unwrap_or_default();
+    let text = |key: &str| body.get(key).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+    SubmitAnswer {
+        success: false,
+        task_id,
+        status: None,
+        routed_to: None,
+        queued: false,
+        position: None,
+        task_type: None,
+        complexity: None,
+        required_capabilities: Vec::new(),
+        message: None,
+        duplicate: false,
+        error: text("error").or_else(|| text("detail")),
+        code: Some(failure.code().to_owned()),
+        result: None,
+    }
+}
+
+/// The tasks of a body: the elements of an array, or its lines.
+fn entries(body: &[u8]) -> Result<Vec<&[u8]>, ApiFailure> {
+    let entries: Vec<&[u8]> = if body.trim_ascii_start().first() == Some(&b'[') {
+        let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(|e| {
+            let error = crate::http::error::validation_error(
+                "json_invalid",
+                vec!["body".into()],
+                "JSON decode error",
+                serde_json::json!({}),
+                Some(serde_json::json!({ "error": e.to_string() })),
+            );
+            ApiFailure::invalid(vec![error])
+        })?;
+        elements.into_iter().map(|raw| raw.get().as_bytes()).collect()
+    } else {
+        body.split(|b| *b == b'\n')
+            .map(<[u8]>::trim_ascii)
+            .filter(|line| !line.is_empty())
+            .collect()
+    };
+    if entries.len() > MAX_BATCH {
+        return Err(ApiFailure::too_large(format!(
+            "{} tasks in one batch, at most {MAX_BATCH}: send several",
+            entries.len()
+        )));
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_and_lines_are_both_batches() {
+        let array = entries(br#" [{"content":"a"}, {"content":"b"}]"#).unwrap();
+        assert_eq!(array, [br#"{"content":"a"}"#, br#"{"content":"b"}"#]);
+        let lines = entries(b"{\"content\":\"a\"}\r\n\n {\"content\":\"b\"}").unwrap();
+        assert_eq!(lines, [br#"{"content":"a"}"#, br#"{"content":"b"}"#]);
+        assert!(entries(b"[1,").is_err());
+        assert!(entries(b"").unwrap().is_empty());
+    }
+}
