@@ -2,6 +2,7 @@
 
 mod cross;
 mod file;
+mod guide;
 mod key;
 mod keys;
 mod model;
@@ -17,7 +18,11 @@ mod secret;
 mod tree;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use file::{LoadError, load, read_text, validate};
+pub use guide::guide_tables;
 pub use key::{Status, TakesEffect};
 pub use keys::{MAX_BOTS, MAX_CONTENT_BYTES};
 pub use model::*;

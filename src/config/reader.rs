@@ -5,7 +5,7 @@ use super::problem::{Problem, Source};
 use super::tree::{At, Node, Tree};
 
 /// How alike a known name must be to be suggested, 0-1.
-const ALIKE: f64 = 0.7;
+const ALIKE: f64 = 0.6;
 
 /// Collects what is found while a file is read.
 pub(super) struct Reader<'t> {
@@ -171,24 +171,26 @@ pub(super) fn nearest<'k>(path: &str, known: impl Iterator<Item = &'k str>) -> O
     let wanted = name(path);
     let mut best: Option<(f64, &str)> = None;
     let mut sections: Vec<&str> = Vec::new();
-    let mut consider = |candidate: &'k str, alike: f64| {
-        if alike >= ALIKE && best.is_none_or(|(most, _)| alike > most) {
-            best = Some((alike, candidate));
+    let mut consider = |candidate: &'k str, alike: f64, bonus: f64| {
+        if alike >= ALIKE && best.is_none_or(|(most, _)| alike + bonus > most) {
+            best = Some((alike + bonus, candidate));
         }
     };
+    let path = path.to_lowercase();
     for candidate in known {
-        let whole = strsim::jaro_winkler(&path.to_lowercase(), candidate);
-        let last = strsim::jaro_winkler(&wanted, &name(candidate));
+        let whole = strsim::normalized_damerau_levenshtein(&path, candidate);
+        let last = strsim::normalized_damerau_levenshtein(&wanted, &name(candidate));
         // A name in its own section wins over the same name elsewhere.
-        consider(candidate, whole.min(last) + last / 10.0);
-        consider(candidate, last * 0.9);
+        consider(candidate, whole.min(last), 0.1);
+        consider(candidate, last, 0.0);
         // `threshold:` is a section that is misspelt.
         if let Some((section, _)) = candidate.split_once('.')
             && !path.contains('.')
             && !sections.contains(&section)
         {
             sections.push(section);
-            consider(section, strsim::jaro_winkler(&path.to_lowercase(), section));
+            let alike = strsim::normalized_damerau_levenshtein(&path, section);
+            consider(section, alike, 0.0);
         }
     }
     best.map(|(_, candidate)| candidate)
@@ -209,5 +211,6 @@ mod tests {
         assert_eq!(near("loglevel"), Some("log_level"));
         assert_eq!(near("http.listne"), Some("http.listen"));
         assert_eq!(near("zzzzqqqq"), None);
+        assert_eq!(near("x"), None);
     }
 }

@@ -37,7 +37,7 @@ const fn prefix(start: &'static str, what: &'static str, at_least: usize) -> Pre
     }
 }
 
-const PREFIXES: [Prefix; 23] = [
+const PREFIXES: [Prefix; 25] = [
     prefix("sk-", "an API key (sk-...)", 6),
     prefix("sk_live_", "an API key (sk_live_...)", 6),
     prefix("sk_test_", "an API key (sk_test_...)", 6),
@@ -61,6 +61,8 @@ const PREFIXES: [Prefix; 23] = [
     prefix("whsec_", "a webhook secret (whsec_...)", 6),
     prefix("deia_", "a deia token (deia_...)", 20),
     prefix("Bearer ", "a bearer token", 6),
+    prefix("bearer ", "a bearer token", 6),
+    prefix("BEARER ", "a bearer token", 6),
 ];
 
 /// Parameters of an address that carry a secret.
@@ -209,18 +211,7 @@ fn is_token_char(c: char) -> bool {
 
 fn prefixed(text: &str, prefix: &Prefix) -> Option<(usize, usize, &'static str)> {
     let bearer = prefix.start.ends_with(' ');
-    text.char_indices()
-        .filter(|(start, _)| {
-            text.as_bytes()
-                .get(*start..start + prefix.start.len())
-                .is_some_and(|there| {
-                    if bearer {
-                        there.eq_ignore_ascii_case(prefix.start.as_bytes())
-                    } else {
-                        there == prefix.start.as_bytes()
-                    }
-                })
-        })
+    text.match_indices(prefix.start)
         // `task-1` holds no `sk-`: a secret begins where a word begins.
         .filter(|(start, _)| !text[..*start].ends_with(is_token_char))
         .find_map(|(start, _)| {
