@@ -1,0 +1,410 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_deiactl_global_optspecs
+    string join \n home= socket= url= json q/quiet h/help V/version
+end
+
+function __fish_deiactl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_deiactl_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_deiactl_using_subcommand
+    set -l cmd (__fish_deiactl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c deiactl -n "__fish_deiactl_needs_command" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_needs_command" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_needs_command" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_needs_command" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_needs_command" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_needs_command" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_needs_command" -s V -l version -d 'Print version'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "status" -d 'Show the daemon, its configuration, its bots and its queue'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "submit" -d 'Submit a task'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "task" -d 'List, show and steer tasks'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "bots" -d 'List the bots'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "bot" -d 'Start, stop, restart or interrupt one bot, or show what it printed'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "scale" -d 'Show or set how many bots there may be'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "drain" -d 'Refuse new tasks, finish what runs, stop the bots (scale --max 0)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "resume" -d 'End the limits set by scale or drain: those of the file are in force again'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "reload" -d 'Read the configuration file again; fails when it is refused'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "config" -d 'Show and check the configuration'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "logs" -d 'Show the daemon\'s log'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "bench" -d 'Measure throughput and latency of a running fleet with tasks of its own'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "message" -d 'Send and read messages between bots (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "alerts" -d 'Show and resolve alerts (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "backup" -d 'Create, list and verify backups (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "restore" -d 'Restore a backup (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "rollback" -d 'Go back to the previous version and state (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "upgrade" -d 'Replace the running daemon\'s program (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "audit" -d 'Query and verify the audit trail (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "token" -d 'Create, list and revoke API tokens (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "preflight" -d 'Check a host before a deployment (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "checklist" -d 'Run the deployment checklist (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "doctor" -d 'Say what is wrong and what to do (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "deployments" -d 'List deployments (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "top" -d 'Watch the fleet (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand status" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand status" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand status" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand status" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand status" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand status" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -s f -l file -d 'Read the task\'s text from a file' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -s w -l wait -d 'Wait for the result and print it; at most SECONDS, if given' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l type -d 'What kind of work: development, analysis, writing, planning, general [default: from the text]' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -s p -l priority -d 'How urgent: P0, P1, P2 or P3 [default: P2]' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l pool -d 'Only a bot of this pool' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l bot -d 'Only this bot' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l task-id -d 'The task\'s name; the same request under the same name is accepted once [default: made up]' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l max-attempts -d 'Failures before the task is dead' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l timeout -d 'Seconds one attempt may take' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l not-before -d 'Not before this time (RFC 3339, as 2026-11-23T22:00:00Z)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l capability -d 'What the bot must offer; may be given several times' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l metadata -d 'A JSON object of your own, kept with the task' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l follow -d 'Print the output as it comes'
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand submit" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -f -a "list" -d 'List tasks, newest first'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -f -a "show" -d 'Show one task and its attempts'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -f -a "output" -d 'Print a task\'s output'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -f -a "cancel" -d 'Cancel a task, also while it runs'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -f -a "retry" -d 'Queue an ended task again'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -f -a "explain" -d 'Say why a task went where it went, or why it waits'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and not __fish_seen_subcommand_from list show output cancel retry explain help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -l status -d 'Only in this status: scheduled, queued, running, succeeded, dead, cancelled, expired' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -l bot -d 'Only of this bot' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -l type -d 'Only of this type' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -l priority -d 'Only of this priority' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -s n -l limit -d 'At most this many; 0 for all' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -l cursor -d 'Go on where a list ended (`next_cursor` of its JSON)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from show" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from show" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from show" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from show" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from output" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from output" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from output" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from output" -s f -l follow -d 'Print what comes until the task has ended'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from output" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from output" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from output" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from cancel" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from cancel" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from cancel" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from cancel" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from cancel" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from cancel" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from retry" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from retry" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from retry" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from retry" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from retry" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from retry" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from explain" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from explain" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from explain" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from explain" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from explain" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from help" -f -a "list" -d 'List tasks, newest first'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show one task and its attempts'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from help" -f -a "output" -d 'Print a task\'s output'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from help" -f -a "cancel" -d 'Cancel a task, also while it runs'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from help" -f -a "retry" -d 'Queue an ended task again'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from help" -f -a "explain" -d 'Say why a task went where it went, or why it waits'
+complete -c deiactl -n "__fish_deiactl_using_subcommand task; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bots" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bots" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bots" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bots" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bots" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bots" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -f -a "start" -d 'Give it a process'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -f -a "stop" -d 'Let it finish its tasks and end its process'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -f -a "restart" -d 'Stop it and start it again'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -f -a "interrupt" -d 'End its running tasks; the bot stays'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -f -a "logs" -d 'Show what it printed'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from start stop restart interrupt logs help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from start" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from start" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from start" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from start" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from start" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from stop" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from stop" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from stop" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from stop" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from stop" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from restart" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from restart" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from restart" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from restart" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from restart" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from restart" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from interrupt" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from interrupt" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from interrupt" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from interrupt" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from interrupt" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from interrupt" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from logs" -s n -l lines -d 'How many lines from the end' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from logs" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from logs" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from logs" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from logs" -s f -l follow -d 'Print what comes'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from logs" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from logs" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from logs" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "start" -d 'Give it a process'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "stop" -d 'Let it finish its tasks and end its process'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "restart" -d 'Stop it and start it again'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "interrupt" -d 'End its running tasks; the bot stays'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "logs" -d 'Show what it printed'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand scale" -l min -d 'At least this many bots' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand scale" -l max -d 'At most this many bots; 0 drains' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand scale" -l wait -d 'Wait until the fleet is within the limits; at most SECONDS, if given' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand scale" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand scale" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand scale" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand scale" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand scale" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand scale" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand drain" -l wait -d 'Wait until nothing runs and no bot is left; at most SECONDS, if given' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand drain" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand drain" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand drain" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand drain" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand drain" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand drain" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand resume" -l wait -d 'Wait until the fleet is within the limits; at most SECONDS, if given' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand resume" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand resume" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand resume" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand resume" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand resume" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand resume" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand reload" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand reload" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand reload" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand reload" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand reload" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand reload" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "show" -d 'Show the configuration in force, or one key of it'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "validate" -d 'Check a file, without a daemon (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "diff" -d 'Show what a reload would change (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "init" -d 'Write sample configurations into the home (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from show" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from show" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from show" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from show" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from validate" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from validate" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from validate" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from validate" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from validate" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from validate" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from diff" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from diff" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from diff" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from diff" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from diff" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show the configuration in force, or one key of it'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "validate" -d 'Check a file, without a daemon (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Show what a reload would change (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "init" -d 'Write sample configurations into the home (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand logs" -l bot -d 'Only what is about this bot' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand logs" -s n -l lines -d 'How many lines from the end' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand logs" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand logs" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand logs" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand logs" -s f -l follow -d 'Print what comes, across rotation'
+complete -c deiactl -n "__fish_deiactl_using_subcommand logs" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand logs" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand logs" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l tasks -d 'How many tasks' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l clients -d 'Connections that submit at the same time' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l batch -d 'Tasks in one request' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l content-bytes -d 'Bytes of each task\'s text' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l rate -d 'Offer so many tasks a second instead of as many as go' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l pool -d 'Only this pool' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l type -d 'The tasks\' type' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l wait -d 'Seconds to wait for the last result' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l tcp -d 'Submit over the daemon\'s TCP listener, not its admin socket'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand completions" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand completions" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand completions" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand completions" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand completions" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand message" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand message" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand message" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand message" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand message" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand backup" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand backup" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand backup" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand backup" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand backup" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand upgrade" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand upgrade" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand upgrade" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand upgrade" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand upgrade" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand token" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand token" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand token" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand preflight" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand preflight" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand preflight" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand preflight" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand preflight" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand checklist" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand checklist" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand checklist" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand checklist" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand checklist" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand doctor" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand doctor" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand doctor" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand doctor" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand doctor" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand deployments" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand deployments" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand deployments" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand deployments" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand deployments" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand top" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand top" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand top" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand top" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand top" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "status" -d 'Show the daemon, its configuration, its bots and its queue'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "submit" -d 'Submit a task'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "task" -d 'List, show and steer tasks'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "bots" -d 'List the bots'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "bot" -d 'Start, stop, restart or interrupt one bot, or show what it printed'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "scale" -d 'Show or set how many bots there may be'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "drain" -d 'Refuse new tasks, finish what runs, stop the bots (scale --max 0)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "resume" -d 'End the limits set by scale or drain: those of the file are in force again'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "reload" -d 'Read the configuration file again; fails when it is refused'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "config" -d 'Show and check the configuration'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "logs" -d 'Show the daemon\'s log'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "bench" -d 'Measure throughput and latency of a running fleet with tasks of its own'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "completions" -d 'Print a shell\'s completion script'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "message" -d 'Send and read messages between bots (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "alerts" -d 'Show and resolve alerts (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "backup" -d 'Create, list and verify backups (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "restore" -d 'Restore a backup (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "rollback" -d 'Go back to the previous version and state (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "upgrade" -d 'Replace the running daemon\'s program (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "audit" -d 'Query and verify the audit trail (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "token" -d 'Create, list and revoke API tokens (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "preflight" -d 'Check a host before a deployment (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "checklist" -d 'Run the deployment checklist (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "doctor" -d 'Say what is wrong and what to do (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "deployments" -d 'List deployments (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "top" -d 'Watch the fleet (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from task" -f -a "list" -d 'List tasks, newest first'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from task" -f -a "show" -d 'Show one task and its attempts'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from task" -f -a "output" -d 'Print a task\'s output'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from task" -f -a "cancel" -d 'Cancel a task, also while it runs'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from task" -f -a "retry" -d 'Queue an ended task again'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from task" -f -a "explain" -d 'Say why a task went where it went, or why it waits'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "start" -d 'Give it a process'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "stop" -d 'Let it finish its tasks and end its process'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "restart" -d 'Stop it and start it again'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "interrupt" -d 'End its running tasks; the bot stays'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "logs" -d 'Show what it printed'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Show the configuration in force, or one key of it'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "validate" -d 'Check a file, without a daemon (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "diff" -d 'Show what a reload would change (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "init" -d 'Write sample configurations into the home (not implemented yet)'

@@ -1,0 +1,69 @@
+//! `deiactl config show|validate|diff|init`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::planned::not_implemented;
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Show and check the configuration.
+#[derive(Debug, Args)]
+pub struct Config {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show the configuration in force, or one key of it
+    Show {
+        /// A key, as `bot_limits.max_bots`
+        key: Option<String>,
+    },
+    /// Check a file, without a daemon (not implemented yet)
+    Validate {
+        /// The file [default: the home's]
+        file: Option<PathBuf>,
+    },
+    /// Show what a reload would change (not implemented yet)
+    Diff {
+        /// The file [default: the home's]
+        file: Option<PathBuf>,
+    },
+    /// Write sample configurations into the home (not implemented yet)
+    Init,
+}
+
+impl Config {
+    /// Does it.
+    pub async fn run(&self, context: &Context) -> Result<(), Failure> {
+        match &self.verb {
+            Verb::Show { key: None } => {
+                let reply = context.client()?.config_current().await?;
+                let out = &context.out;
+                out.reply(&reply, |config| out.text(&yaml(config)?))
+            }
+            Verb::Show { key: Some(key) } => {
+                let reply = context.client()?.config_value(key).await?;
+                let out = &context.out;
+                out.reply(&reply, |answer| out.text(&yaml(&answer.value)?))
+            }
+            Verb::Validate { .. } => Err(not_implemented("config validate")),
+            Verb::Diff { .. } => Err(not_implemented("config diff")),
+            Verb::Init => Err(not_implemented("config init")),
+        }
+    }
+}
+
+/// As the file would have it.
+fn yaml(value: &Value) -> Result<String, Failure> {
+    let mut text = serde_saphyr::to_string(value)
+        .map_err(|error| Failure::Failed(format!("it can't be shown as YAML ({error}): --json")))?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}

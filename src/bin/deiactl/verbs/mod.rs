@@ -1,0 +1,18 @@
+//! One verb, one file. A verb parses its own options, asks the daemon through `Context` and prints
+//! through `Out`; none of them exits or prints by itself.
+
+pub mod bench;
+pub mod bot;
+pub mod bots;
+pub mod completions;
+pub mod config;
+pub mod drain;
+mod follow;
+pub mod logs;
+pub mod planned;
+pub mod reload;
+pub mod resume;
+pub mod scale;
+pub mod status;
+pub mod submit;
+pub mod task;
