@@ -1,1 +1,71 @@
-//! A bot process.
+//! A bot process: its session with the supervisor, and the backends that do the work.
+//!
+//! ```text
+//!   stdin: Bootstrap                     session   the main loop: frames, heartbeats, signals
+//!        |                                  |
+//!        v                                  v  one task each, at most max_concurrent_tasks
+//!   main -> connect -> Hello/Welcome     attempt   time-outs, fallbacks, cancel
+//!        -> confine -> Ready                |
+//!                                    backends      echo, command, ollama, openai
+//!                                       |    \
+//!                                     tree    sink -> bounded queue -> socket
+//! ```
+//!
+//! **The main loop never waits** on a backend, a disk or the socket: a supervisor that reads slowly
+//! slows the attempts, not the heartbeat. **What an attempt started ends with it**: every process of
+//! its [`tree`], also those that left their session.
+//!
+//! Absent on purpose: the store (a worker never opens it), retries (the supervisor decides them), and
+//! any listening socket.
+
+pub mod attempt;
+pub mod backends;
+pub mod beat;
+pub mod bootstrap;
+pub mod confine;
+pub mod log;
+pub mod secret_file;
+pub mod session;
+pub mod sink;
+pub mod text;
+pub mod tree;
+
+use std::process::ExitCode;
+
+pub use session::Exit;
+
+/// Threads for what can only block: name look-ups, small files, walks over `/proc`.
+const MAX_BLOCKING_THREADS: usize = 8;
+
+/// Runs a bot: reads its [`deia::wire::Bootstrap`] from standard input and serves until it is told to
+/// stop or loses its supervisor. The exit code says which, see [`Exit`].
+pub fn main() -> ExitCode {
+    ExitCode::from(run() as u8)
+}
+
+fn run() -> Exit {
+    let bootstrap = match bootstrap::read(&mut std::io::stdin().lock()) {
+        Ok(bootstrap) => bootstrap,
+        Err(e) => {
+            log::say(&format!(
+                "deia worker: {e}; it is started by the daemon, not by hand"
+            ));
+            return Exit::Setup;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            log::say(&format!("deia worker: no event loop: {e}"));
+            return Exit::Setup;
+        }
+    };
+    let exit = runtime.block_on(session::run(bootstrap));
+    // A look-up that hangs in a blocking thread must not keep the process.
+    runtime.shutdown_background();
+    exit
+}

@@ -1,0 +1,103 @@
+//! Reaps what was re-parented to this process, without taking the exit of a child somebody waits for.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use tokio::process::{Child, Command};
+
+/// Knows the children that have a waiter. A clone is the same reaper.
+#[derive(Debug, Clone, Default)]
+pub struct Reaper(Arc<Mutex<HashSet<u32>>>);
+
+impl Reaper {
+    /// Starts a child that this reaper leaves alone until [`Reaper::forget`].
+    ///
+    /// # Errors
+    /// When the system can't start it.
+    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        // Held over the start: no reaping between the fork and the note of it.
+        let mut live = self.lock();
+        let child = command.spawn()?;
+        live.extend(child.id());
+        Ok(child)
+    }
+
+    /// The child was waited for.
+    pub fn forget(&self, pid: u32) {
+        self.lock().remove(&pid);
+    }
+
+    /// The children that have a waiter.
+    pub fn live(&self) -> HashSet<u32> {
+        self.lock().clone()
+    }
+
+    /// Reaps every other child that has ended: call after SIGCHLD.
+    pub fn reap(&self) {
+        self.reap_among(children);
+    }
+
+    fn reap_among(&self, children: impl FnOnce() -> Vec<u32>) {
+        let live = self.lock();
+        for pid in children() {
+            if live.contains(&pid) {
+                continue;
+            }
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+                let _ = waitid(WaitId::Pid(pid), options);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<u32>> {
+        // A set of numbers is whole after any panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pids of this process's children, zombies too.
+fn children() -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    threads
+        .filter_map(Result::ok)
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|pids| {
+            pids.split_ascii_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn takes_what_nobody_waits_for_and_leaves_the_rest() {
+        let reaper = Reaper::default();
+        let mut waited = reaper
+            .spawn(Command::new("sh").args(["-c", "exit 7"]))
+            .unwrap();
+        let stray = std::process::Command::new("true").spawn().unwrap().id();
+        let zombie = |pid: u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                .is_ok_and(|stat| stat.contains(") Z "))
+        };
+        while !(zombie(stray) && zombie(waited.id().unwrap())) {
+            std::thread::yield_now();
+        }
+        // Other tests of this process have children too, but these two must be among them.
+        let mine = [stray, waited.id().unwrap()];
+        let seen = children();
+        assert!(mine.iter().all(|pid| seen.contains(pid)), "{seen:?}");
+        reaper.reap_among(|| mine.to_vec());
+        assert!(!zombie(stray));
+        assert_eq!(waited.wait().await.unwrap().code(), Some(7));
+    }
+}
