@@ -14,6 +14,10 @@
 //! on disk. A transaction that could not be committed reports [`StoreError`] for each of its
 //! operations, and nothing of it is visible.
 
+#[cfg(test)]
+mod conformance;
+pub mod sqlite;
+
 use std::sync::Arc;
 
 use deia::task::{AttemptStatus, Complexity, Fence, Priority, TaskId, TaskStatus, TaskType};
@@ -73,19 +77,30 @@ pub trait Store: Send + Sync + 'static {
     /// When the next scheduled task is due.
     fn next_due(&self) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
 
-    /// How many queued tasks of this demand stand before (priority, seq); counts to at most 100,000.
+    /// How many queued tasks of this demand stand before (priority, seq); counts to at most
+    /// [`MAX_COUNTED_AHEAD`].
     fn ahead_of(
         &self,
         demand: Arc<str>,
         place: (Priority, Seq),
     ) -> BoxFuture<'static, Result<u64, StoreError>>;
 
-    /// Finishes what was handed in, checkpoints and closes. Blocks; later writes are refused.
+    /// Finishes what was handed in, checkpoints and closes. Blocks, so somebody else has to go on
+    /// taking the outcomes meanwhile; later writes and reads are refused.
     fn close(&self);
 }
 
 /// Operations that may wait for the writer.
 pub const MAX_PENDING_OPS: usize = 65_536;
+
+/// Where [`Store::ahead_of`] stops counting.
+pub const MAX_COUNTED_AHEAD: u64 = 100_000;
+
+/// The error of an attempt whose task was cancelled while it ran.
+pub const CANCELLED_ERROR: &str = "cancelled";
+
+/// The error of an attempt that [`Op::ReleaseAll`] ended.
+pub const RELEASED_ERROR: &str = "deia was restarted and the bot did not come back";
 
 /// Operations in one transaction.
 pub const MAX_OPS_PER_COMMIT: usize = 1_000;

@@ -1,0 +1,420 @@
+//! The store as it is meant: a list of tasks in memory, each operation as plain as it can be said.
+//! Only the places (`seq`) are the engine's own, so they are taken from its outcomes.
+
+use std::sync::Arc;
+
+use deia::task::{AttemptStatus, Priority, TaskId, TaskStatus};
+use deia::time::Timestamp;
+
+use crate::store::{
+    AttemptRecord, CANCELLED_ERROR, Counts, End, Lease, NewTask, Op, Outcome, RELEASED_ERROR,
+    Ready, ResultRecord, Seq, StatusCounts, TaskRecord,
+};
+
+pub(super) struct Model {
+    pub(super) epoch: u64,
+    /// In order of their places.
+    pub(super) tasks: Vec<Task>,
+}
+
+#[derive(Clone)]
+pub(super) struct Task {
+    pub(super) record: TaskRecord,
+    pub(super) content: Arc<str>,
+    pub(super) output: Option<String>,
+    request_hash: [u8; 32],
+    since: Timestamp,
+    failures: u32,
+    losses: u32,
+}
+
+impl Model {
+    pub(super) fn new(epoch: u64) -> Self {
+        Self {
+            epoch,
+            tasks: Vec::new(),
+        }
+    }
+
+    /// `seq`: the place a submission gets, if it is a new task.
+    pub(super) fn apply(&mut self, op: Op, seq: Seq) -> Outcome {
+        match op {
+            Op::Submit(task, lease) => self.submit(*task, lease, seq),
+            Op::Lease {
+                seq,
+                lease,
+                want_content,
+            } => match self.at(seq, TaskStatus::Queued) {
+                Some(task) => task.lease(lease, want_content),
+                None => Outcome::Gone,
+            },
+            Op::Finish {
+                seq,
+                fence,
+                started_at,
+                at,
+                end,
+            } => {
+                let epoch = self.epoch;
+                match self.at(seq, TaskStatus::Running) {
+                    Some(task) if fence.epoch == epoch && fence.attempt == task.attempt() => {
+                        task.finish(started_at, at, end)
+                    }
+                    _ => Outcome::Gone,
+                }
+            }
+            Op::Cancel { id, at } => match self.named(&id) {
+                None => Outcome::Gone,
+                Some(task) if !task.waits() => task.not_queued(),
+                Some(task) => {
+                    let ready = task.ready();
+                    task.end(TaskStatus::Cancelled, at);
+                    Outcome::Cancelled(ready)
+                }
+            },
+            Op::Requeue {
+                id,
+                at,
+                max_attempts,
+            } => match self.named(&id) {
+                None => Outcome::Gone,
+                Some(task) if !task.ended_badly() => task.not_queued(),
+                Some(task) => {
+                    (task.failures, task.losses) = (0, 0);
+                    task.record.max_attempts = max_attempts;
+                    task.record.ended_at = None;
+                    task.wait(at, None);
+                    Outcome::Requeued(task.ready())
+                }
+            },
+            Op::Promote { now, limit } => self.promote(now, limit),
+            Op::Expire {
+                queued_before,
+                at,
+                limit,
+            } => self.expire(queued_before, at, limit),
+            Op::ReleaseAll { at } => self.release_all(at),
+            Op::Retain {
+                ended_before,
+                max_kept,
+                limit,
+            } => self.retain(ended_before, max_kept, limit),
+            Op::Probe => Outcome::Probed,
+        }
+    }
+
+    fn submit(&mut self, new: NewTask, lease: Option<Lease>, seq: Seq) -> Outcome {
+        if let Some(known) = self.named(&new.id) {
+            return if known.request_hash == new.request_hash {
+                Outcome::Duplicate(Box::new(known.record.clone()))
+            } else {
+                Outcome::Conflict
+            };
+        }
+        let mut task = Task {
+            content: new.content,
+            output: None,
+            request_hash: new.request_hash,
+            since: new.submitted_at,
+            failures: 0,
+            losses: 0,
+            record: TaskRecord {
+                seq,
+                id: new.id,
+                status: TaskStatus::Queued,
+                priority: new.priority,
+                task_type: new.task_type,
+                complexity: new.complexity,
+                required_capabilities: new.required_capabilities,
+                bot_id: new.bot_id,
+                pool: new.pool,
+                demand: new.demand,
+                max_attempts: new.max_attempts,
+                timeout_ms: new.timeout_ms,
+                not_before: None,
+                metadata: new.metadata,
+                submitted_at: new.submitted_at,
+                ended_at: None,
+                attempts: Vec::new(),
+                result: None,
+                error: None,
+            },
+        };
+        match lease {
+            Some(lease) => drop(task.lease(lease, false)),
+            None => task.wait(new.submitted_at, new.not_before),
+        }
+        self.tasks.push(task);
+        Outcome::Submitted { seq }
+    }
+
+    fn promote(&mut self, now: Timestamp, limit: usize) -> Outcome {
+        let due = self.oldest(limit, |task| {
+            let not_before = task.record.not_before?;
+            (not_before <= now).then_some(not_before)
+        });
+        let ready = due
+            .into_iter()
+            .map(|index| {
+                let task = &mut self.tasks[index];
+                task.record.not_before = None;
+                task.record.status = TaskStatus::Queued;
+                task.ready()
+            })
+            .collect();
+        Outcome::Promoted {
+            ready,
+            next_due: self.next_due(),
+        }
+    }
+
+    fn expire(&mut self, queued_before: Timestamp, at: Timestamp, limit: usize) -> Outcome {
+        let stale = self.oldest(limit, |task| {
+            let waits = task.record.status == TaskStatus::Queued && task.since < queued_before;
+            waits.then_some(task.since)
+        });
+        let expired = stale.into_iter().map(|index| {
+            let task = &mut self.tasks[index];
+            let ready = task.ready();
+            task.end(TaskStatus::Expired, at);
+            ready
+        });
+        Outcome::Expired(expired.collect())
+    }
+
+    fn release_all(&mut self, at: Timestamp) -> Outcome {
+        let mut count = 0;
+        for task in &mut self.tasks {
+            if task.record.status == TaskStatus::Running {
+                task.end_attempt(AttemptStatus::Lost, at, Some(RELEASED_ERROR.into()));
+                task.wait(at, None);
+                count += 1;
+            }
+        }
+        Outcome::Released { count }
+    }
+
+    fn retain(&mut self, ended_before: Timestamp, max_kept: u64, limit: usize) -> Outcome {
+        let by_age = self.oldest(usize::MAX, |task| task.record.ended_at);
+        let excess = by_age.len().saturating_sub(max_kept as usize);
+        let mut gone: Vec<usize> = by_age
+            .into_iter()
+            .enumerate()
+            .filter(|(rank, index)| {
+                *rank < excess || self.tasks[*index].record.ended_at < Some(ended_before)
+            })
+            .map(|(_, index)| index)
+            .take(limit)
+            .collect();
+        let count = gone.len() as u64;
+        gone.sort_unstable();
+        for index in gone.into_iter().rev() {
+            self.tasks.remove(index);
+        }
+        Outcome::Removed { count }
+    }
+
+    /// Indexes of the tasks that have this time, oldest first.
+    fn oldest(&self, limit: usize, time: impl Fn(&Task) -> Option<Timestamp>) -> Vec<usize> {
+        let mut found: Vec<(Timestamp, usize)> = self
+            .tasks
+            .iter()
+            .enumerate()
+            .filter_map(|(index, task)| Some((time(task)?, index)))
+            .collect();
+        found.sort_unstable();
+        found
+            .into_iter()
+            .map(|(_, index)| index)
+            .take(limit)
+            .collect()
+    }
+
+    fn at(&mut self, seq: Seq, status: TaskStatus) -> Option<&mut Task> {
+        self.tasks
+            .iter_mut()
+            .find(|task| task.record.seq == seq && task.record.status == status)
+    }
+
+    fn named(&mut self, id: &TaskId) -> Option<&mut Task> {
+        self.tasks.iter_mut().find(|task| task.record.id == *id)
+    }
+
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.tasks.iter().filter_map(|t| t.record.not_before).min()
+    }
+
+    pub(super) fn counts(&self) -> StatusCounts {
+        let mut counts = StatusCounts::default();
+        for task in &self.tasks {
+            counts.by_status[task.record.status as usize] += 1;
+        }
+        counts
+    }
+
+    /// Of one demand, in the order of the window.
+    pub(super) fn ready(&self, demand: &str) -> Vec<Ready> {
+        let mut ready: Vec<Ready> = self
+            .tasks
+            .iter()
+            .filter(|t| t.record.status == TaskStatus::Queued && &*t.record.demand == demand)
+            .map(Task::ready)
+            .collect();
+        ready.sort_by_key(|r| (r.priority, r.seq));
+        ready
+    }
+
+    pub(super) fn demands(&self) -> Vec<(Arc<str>, [u64; 4])> {
+        let mut names: Vec<Arc<str>> = self.tasks.iter().map(|t| t.record.demand.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+            .into_iter()
+            .map(|name| {
+                let mut counts = [0; 4];
+                for ready in self.ready(&name) {
+                    counts[ready.priority.index()] += 1;
+                }
+                (name, counts)
+            })
+            .filter(|(_, counts)| *counts != [0; Priority::ALL.len()])
+            .collect()
+    }
+}
+
+impl Task {
+    /// Of its last attempt.
+    pub(super) fn attempt(&self) -> u32 {
+        self.record.attempts.last().map_or(0, |a| a.attempt)
+    }
+
+    fn waits(&self) -> bool {
+        matches!(
+            self.record.status,
+            TaskStatus::Queued | TaskStatus::Scheduled
+        )
+    }
+
+    fn ended_badly(&self) -> bool {
+        matches!(
+            self.record.status,
+            TaskStatus::Dead | TaskStatus::Cancelled | TaskStatus::Expired
+        )
+    }
+
+    fn not_queued(&self) -> Outcome {
+        Outcome::NotQueued {
+            status: self.record.status,
+            seq: self.record.seq,
+        }
+    }
+
+    fn wait(&mut self, at: Timestamp, not_before: Option<Timestamp>) {
+        match not_before {
+            Some(time) if time > at => {
+                self.record.status = TaskStatus::Scheduled;
+                self.record.not_before = Some(time);
+                self.since = time;
+            }
+            _ => {
+                self.record.status = TaskStatus::Queued;
+                self.since = at;
+            }
+        }
+    }
+
+    fn lease(&mut self, lease: Lease, want_content: bool) -> Outcome {
+        let attempt = self.attempt() + 1;
+        self.record.status = TaskStatus::Running;
+        self.record.attempts.push(AttemptRecord {
+            attempt,
+            bot_id: lease.bot_id,
+            status: AttemptStatus::Running,
+            started_at: lease.at,
+            ended_at: None,
+            error: None,
+        });
+        Outcome::Leased {
+            attempt,
+            failures: self.failures,
+            losses: self.losses,
+            content: want_content.then(|| Arc::clone(&self.content)),
+        }
+    }
+
+    fn finish(&mut self, started_at: Option<Timestamp>, at: Timestamp, end: End) -> Outcome {
+        if let (Some(started_at), Some(last)) = (started_at, self.record.attempts.last_mut()) {
+            last.started_at = started_at;
+        }
+        match end {
+            End::Succeeded(result) => {
+                self.end_attempt(AttemptStatus::Succeeded, at, None);
+                self.record.error = None;
+                self.record.result = Some(ResultRecord {
+                    output_bytes: result.output.len() as u64,
+                    truncated: result.truncated,
+                    usage: result.usage,
+                    backend: result.backend,
+                    model: result.model,
+                });
+                self.output = Some(result.output);
+                self.losses = 0;
+                self.end(TaskStatus::Succeeded, at);
+            }
+            End::Retry {
+                status,
+                error,
+                not_before,
+                counts,
+            } => {
+                self.end_attempt(status, at, Some(error));
+                match counts {
+                    Counts::AsFailure => (self.failures, self.losses) = (self.failures + 1, 0),
+                    Counts::AsLoss => self.losses += 1,
+                    Counts::No => {}
+                }
+                self.wait(at, not_before);
+            }
+            End::Dead { status, error } => {
+                self.end_attempt(status, at, Some(error));
+                self.end(TaskStatus::Dead, at);
+            }
+            End::Cancelled => {
+                self.end_attempt(AttemptStatus::Failed, at, Some(CANCELLED_ERROR.into()));
+                self.end(TaskStatus::Cancelled, at);
+            }
+        }
+        Outcome::Finished {
+            status: self.record.status,
+        }
+    }
+
+    fn end_attempt(&mut self, status: AttemptStatus, at: Timestamp, error: Option<String>) {
+        if let Some(last) = self.record.attempts.last_mut() {
+            last.status = status;
+            last.ended_at = Some(at);
+            last.error.clone_from(&error);
+        }
+        self.record.error = error.or(self.record.error.take());
+    }
+
+    fn end(&mut self, status: TaskStatus, at: Timestamp) {
+        self.record.status = status;
+        self.record.ended_at = Some(at);
+        self.record.not_before = None;
+    }
+
+    fn ready(&self) -> Ready {
+        Ready {
+            seq: self.record.seq,
+            id: self.record.id.clone(),
+            demand: Arc::clone(&self.record.demand),
+            priority: self.record.priority,
+            submitted_at: self.record.submitted_at,
+            timeout_ms: self.record.timeout_ms,
+            max_attempts: self.record.max_attempts,
+            task_type: self.record.task_type,
+            scheduled: self.record.status == TaskStatus::Scheduled,
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! What each operation on one task does: reads the task's row, checks the operation's condition,
+//! writes. Runs inside the writer's transaction; operations on many tasks are in `sweep.rs`.
+
+use std::sync::Arc;
+
+use deia::task::{AttemptStatus, Fence, TaskId, TaskStatus};
+use deia::time::Timestamp;
+use rusqlite::Connection;
+
+use super::fault::Fault;
+use super::names::Names;
+use super::parts::{self, EndedAttempt};
+use super::record;
+use super::row::{Inserted, TaskRow};
+use crate::store::{CANCELLED_ERROR, Counts, End, Lease, NewTask, Op, Outcome, Seq, StatusCounts};
+
+/// The writer's connection and what it keeps in memory. `counts` and `next_seq` run ahead of the
+/// disk within a transaction; the writer puts them back when it rolls back.
+pub(super) struct Engine {
+    pub(super) conn: Connection,
+    pub(super) epoch: u64,
+    pub(super) next_seq: Seq,
+    pub(super) counts: StatusCounts,
+    pub(super) names: Names,
+}
+
+impl Engine {
+    pub(super) fn apply(&mut self, op: &Op) -> Result<Outcome, Fault> {
+        match op {
+            Op::Submit(task, lease) => self.submit(task, lease.as_ref()),
+            Op::Lease {
+                seq,
+                lease,
+                want_content,
+            } => self.lease(*seq, lease, *want_content),
+            Op::Finish {
+                seq,
+                fence,
+                started_at,
+                at,
+                end,
+            } => self.finish(*seq, *fence, *started_at, *at, end),
+            Op::Cancel { id, at } => self.cancel(id, *at),
+            Op::Requeue {
+                id,
+                at,
+                max_attempts,
+            } => self.requeue(id, *at, *max_attempts),
+            Op::Promote { now, limit } => self.promote(*now, *limit),
+            Op::Expire {
+                queued_before,
+                at,
+                limit,
+            } => self.expire(*queued_before, *at, *limit),
+            Op::ReleaseAll { at } => self.release_all(*at),
+            Op::Retain {
+                ended_before,
+                max_kept,
+                limit,
+            } => self.retain(*ended_before, *max_kept, *limit),
+            Op::Probe => self.probe(),
+        }
+    }
+
+    fn submit(&mut self, task: &NewTask, lease: Option<&Lease>) -> Result<Outcome, Fault> {
+        let bot = lease
+            .map(|lease| self.names.intern(&self.conn, &lease.bot_id))
+            .transpose()?;
+        let only_bot = task
+            .bot_id
+            .as_deref()
+            .map(|id| self.names.intern(&self.conn, id))
+            .transpose()?;
+        let mut row = TaskRow {
+            seq: self.next_seq,
+            status: TaskStatus::Queued,
+            priority: task.priority,
+            demand: self.names.intern(&self.conn, &task.demand)?,
+            since: task.submitted_at,
+            not_before: None,
+            ended_at: None,
+            task_type: task.task_type,
+            complexity: task.complexity,
+            max_attempts: task.max_attempts,
+            timeout_ms: task.timeout_ms,
+            attempt: 0,
+            failures: 0,
+            losses: 0,
+            bot,
+            started_at: None,
+            only_bot,
+            submitted_at: task.submitted_at,
+            id: task.id.clone(),
+        };
+        match lease {
+            Some(lease) => {
+                row.status = TaskStatus::Running;
+                row.attempt = 1;
+                row.started_at = Some(lease.at);
+            }
+            None => wait(&mut row, task.submitted_at, task.not_before),
+        }
+        if row.insert(&self.conn)? == Inserted::IdTaken {
+            return self.known(task);
+        }
+        parts::insert_body(&self.conn, row.seq, task)?;
+        self.next_seq += 1;
+        self.count_in(row.status);
+        Ok(Outcome::Submitted { seq: row.seq })
+    }
+
+    /// The answer to an id that is in use.
+    fn known(&mut self, task: &NewTask) -> Result<Outcome, Fault> {
+        let row = TaskRow::by_id(&self.conn, &task.id)?
+            .ok_or_else(|| Fault::damaged(format!("tasks: {} is in its index only", task.id)))?;
+        let body = parts::body(&self.conn, row.seq)?;
+        if body.request_hash != task.request_hash {
+            return Ok(Outcome::Conflict);
+        }
+        let record = record::record_with(&self.conn, &mut self.names, row, body)?;
+        Ok(Outcome::Duplicate(Box::new(record)))
+    }
+
+    fn lease(&mut self, seq: Seq, lease: &Lease, want_content: bool) -> Result<Outcome, Fault> {
+        let Some(mut row) = TaskRow::by_seq(&self.conn, seq)? else {
+            return Ok(Outcome::Gone);
+        };
+        if row.status != TaskStatus::Queued {
+            return Ok(Outcome::Gone);
+        }
+        let content = if want_content {
+            Some(Arc::from(parts::content(&self.conn, seq)?))
+        } else {
+            None
+        };
+        row.attempt += 1;
+        row.bot = Some(self.names.intern(&self.conn, &lease.bot_id)?);
+        row.started_at = Some(lease.at);
+        self.turn(&mut row, TaskStatus::Running)?;
+        Ok(Outcome::Leased {
+            attempt: row.attempt,
+            failures: row.failures,
+            losses: row.losses,
+            content,
+        })
+    }
+
+    fn finish(
+        &mut self,
+        seq: Seq,
+        fence: Fence,
+        started_at: Option<Timestamp>,
+        at: Timestamp,
+        end: &End,
+    ) -> Result<Outcome, Fault> {
+        let Some(mut row) = TaskRow::by_seq(&self.conn, seq)? else {
+            return Ok(Outcome::Gone);
+        };
+        let current = Fence {
+            epoch: self.epoch,
+            attempt: row.attempt,
+        };
+        if row.status != TaskStatus::Running || fence != current {
+            return Ok(Outcome::Gone);
+        }
+        row.started_at = started_at.or(row.started_at);
+        let (attempt_status, error) = match end {
+            End::Succeeded(_) => (AttemptStatus::Succeeded, None),
+            End::Retry { status, error, .. } | End::Dead { status, error } => {
+                (*status, Some(error.as_str()))
+            }
+            End::Cancelled => (AttemptStatus::Failed, Some(CANCELLED_ERROR)),
+        };
+        self.end_attempt(&row, attempt_status, at, error)?;
+        let status = match end {
+            End::Succeeded(result) => {
+                parts::insert_result(&self.conn, seq, result)?;
+                row.losses = 0;
+                TaskStatus::Succeeded
+            }
+            End::Retry {
+                not_before, counts, ..
+            } => {
+                count_attempt(&mut row, *counts);
+                let before = row.status;
+                wait(&mut row, at, *not_before);
+                self.count_moved(before, row.status);
+                row.update(&self.conn)?;
+                return Ok(Outcome::Finished { status: row.status });
+            }
+            End::Dead { .. } => TaskStatus::Dead,
+            End::Cancelled => TaskStatus::Cancelled,
+        };
+        row.ended_at = Some(at);
+        self.turn(&mut row, status)?;
+        Ok(Outcome::Finished { status })
+    }
+
+    fn cancel(&mut self, id: &TaskId, at: Timestamp) -> Result<Outcome, Fault> {
+        let Some(mut row) = TaskRow::by_id(&self.conn, id)? else {
+            return Ok(Outcome::Gone);
+        };
+        if !matches!(row.status, TaskStatus::Queued | TaskStatus::Scheduled) {
+            return Ok(Outcome::NotQueued {
+                status: row.status,
+                seq: row.seq,
+            });
+        }
+        let ready = row.ready(&self.conn, &mut self.names)?;
+        row.not_before = None;
+        row.ended_at = Some(at);
+        self.turn(&mut row, TaskStatus::Cancelled)?;
+        Ok(Outcome::Cancelled(ready))
+    }
+
+    fn requeue(&mut self, id: &TaskId, at: Timestamp, max_attempts: u32) -> Result<Outcome, Fault> {
+        let Some(mut row) = TaskRow::by_id(&self.conn, id)? else {
+            return Ok(Outcome::Gone);
+        };
+        if !matches!(
+            row.status,
+            TaskStatus::Dead | TaskStatus::Cancelled | TaskStatus::Expired
+        ) {
+            return Ok(Outcome::NotQueued {
+                status: row.status,
+                seq: row.seq,
+            });
+        }
+        row.failures = 0;
+        row.losses = 0;
+        row.max_attempts = max_attempts;
+        row.ended_at = None;
+        row.since = at;
+        self.turn(&mut row, TaskStatus::Queued)?;
+        Ok(Outcome::Requeued(row.ready(&self.conn, &mut self.names)?))
+    }
+
+    fn probe(&self) -> Result<Outcome, Fault> {
+        super::meta::bump(&self.conn, super::meta::PROBE)?;
+        Ok(Outcome::Probed)
+    }
+
+    /// Writes the row with its new status, and counts it there.
+    pub(super) fn turn(&mut self, row: &mut TaskRow, status: TaskStatus) -> Result<(), Fault> {
+        self.count_moved(row.status, status);
+        row.status = status;
+        row.update(&self.conn)
+    }
+
+    /// Moves the attempt that runs from the task's row to the ended ones.
+    pub(super) fn end_attempt(
+        &self,
+        row: &TaskRow,
+        status: AttemptStatus,
+        at: Timestamp,
+        error: Option<&str>,
+    ) -> Result<(), Fault> {
+        let (Some(bot), Some(started_at)) = (row.bot, row.started_at) else {
+            return Err(Fault::damaged(format!("tasks {}: no bot", row.seq)));
+        };
+        EndedAttempt {
+            seq: row.seq,
+            attempt: row.attempt,
+            bot,
+            status,
+            started_at,
+            ended_at: at,
+            error,
+        }
+        .insert(&self.conn)
+    }
+
+    fn count_in(&mut self, status: TaskStatus) {
+        if let Some(count) = self.counts.by_status.get_mut(status as usize) {
+            *count += 1;
+        }
+    }
+
+    pub(super) fn count_out(&mut self, status: TaskStatus) {
+        if let Some(count) = self.counts.by_status.get_mut(status as usize) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn count_moved(&mut self, from: TaskStatus, to: TaskStatus) {
+        self.count_out(from);
+        self.count_in(to);
+    }
+}
+
+/// Lets a task wait: for its time, when that is still to come, else for a bot.
+fn wait(row: &mut TaskRow, at: Timestamp, not_before: Option<Timestamp>) {
+    row.not_before = not_before.filter(|time| *time > at);
+    row.since = row.not_before.unwrap_or(at);
+    row.status = match row.not_before {
+        Some(_) => TaskStatus::Scheduled,
+        None => TaskStatus::Queued,
+    };
+}
+
+fn count_attempt(row: &mut TaskRow, counts: Counts) {
+    match counts {
+        Counts::AsFailure => {
+            row.failures += 1;
+            row.losses = 0;
+        }
+        Counts::AsLoss => row.losses += 1,
+        Counts::No => {}
+    }
+}

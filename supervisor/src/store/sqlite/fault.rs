@@ -1,0 +1,99 @@
+//! What can go wrong inside the engine, and how far it reaches.
+
+use std::sync::Arc;
+
+use rusqlite::ErrorCode;
+use rusqlite::ffi;
+
+use crate::store::StoreError;
+
+/// An error on its way to becoming a [`StoreError`].
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// From SQLite.
+    #[error("{0}")]
+    Sql(#[from] rusqlite::Error),
+    /// A row is not what was written (its sum, a number without a meaning, a missing half).
+    #[error("damaged row: {0}; see `deiactl doctor`, restore a backup")]
+    Damaged(String),
+}
+
+/// How far a [`Fault`] reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// This operation: its statements are undone, the others of the transaction stay.
+    Operation,
+    /// This transaction: it is rolled back, the next one may succeed (a full disk).
+    Transaction,
+    /// The engine: what is on disk is not known, or known to be wrong. Nothing more is acknowledged.
+    Engine,
+}
+
+impl Fault {
+    pub(super) fn damaged(what: impl Into<String>) -> Self {
+        Self::Damaged(what.into())
+    }
+
+    /// I/O errors reach the engine: after a failed fsync the kernel may have dropped the dirty
+    /// pages and would report success the next time ("fsyncgate"), so a second try proves nothing.
+    /// The one exception, a wal-index that could not grow, happens before anything is written.
+    pub(super) fn reach(&self) -> Reach {
+        let Self::Sql(rusqlite::Error::SqliteFailure(error, _)) = self else {
+            return Reach::Operation;
+        };
+        match error.code {
+            ErrorCode::SystemIoFailure if error.extended_code == ffi::SQLITE_IOERR_SHMSIZE => {
+                Reach::Transaction
+            }
+            ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+                Reach::Engine
+            }
+            ErrorCode::ConstraintViolation
+            | ErrorCode::TooBig
+            | ErrorCode::TypeMismatch
+            | ErrorCode::ParameterOutOfRange => Reach::Operation,
+            _ => Reach::Transaction,
+        }
+    }
+
+    pub(super) fn into_failed(self) -> StoreError {
+        StoreError::Failed(Arc::from(self.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sqlite(extended_code: i32) -> Fault {
+        Fault::Sql(rusqlite::Error::SqliteFailure(
+            ffi::Error::new(extended_code),
+            None,
+        ))
+    }
+
+    #[test]
+    fn a_failed_fsync_ends_the_engine_and_a_full_disk_does_not() {
+        for code in [
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_DIR_FSYNC,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_CORRUPT,
+        ] {
+            assert_eq!(sqlite(code).reach(), Reach::Engine, "{code}");
+        }
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_IOERR_SHMSIZE,
+        ] {
+            assert_eq!(sqlite(code).reach(), Reach::Transaction, "{code}");
+        }
+        assert_eq!(
+            sqlite(ffi::SQLITE_CONSTRAINT_PRIMARYKEY).reach(),
+            Reach::Operation
+        );
+        assert_eq!(Fault::damaged("x").reach(), Reach::Operation);
+    }
+}

@@ -1,0 +1,100 @@
+//! The schema, in numbered steps. A release adds steps and never changes one that was shipped.
+//!
+//! All steps a store lacks run in one transaction, after a copy was made beside it
+//! (`deia.db.before-v<N>`, N being the version it will have). Steps are additive where possible:
+//! `min_reader` says from which schema on a program can work with the result, so that an older
+//! release may be started again after an upgrade.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::error::OpenError;
+use super::fault::Fault;
+use super::files;
+use super::meta;
+
+/// One step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Migration {
+    pub(super) version: i64,
+    pub(super) min_reader: i64,
+    pub(super) sql: &'static str,
+}
+
+/// Every step, in order.
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    min_reader: 1,
+    sql: include_str!("migrations/0001_tasks.sql"),
+}];
+
+pub(super) fn latest(migrations: &[Migration]) -> i64 {
+    migrations.last().map_or(0, |m| m.version)
+}
+
+/// Brings an existing store up to date, or refuses it.
+pub(super) fn migrate(
+    conn: &Connection,
+    path: &Path,
+    migrations: &[Migration],
+) -> Result<(), OpenError> {
+    let fault = |fault: Fault| OpenError::from_fault(path, &fault);
+    let found = meta::require(conn, meta::SCHEMA_VERSION).map_err(fault)?;
+    let min_reader = meta::require(conn, meta::MIN_READER_VERSION).map_err(fault)?;
+    let known = latest(migrations);
+    if found > known {
+        return if min_reader <= known {
+            tracing::warn!(event = "store_schema_newer", found, known);
+            Ok(())
+        } else {
+            Err(OpenError::TooNew {
+                path: path.to_owned(),
+                found,
+                min_reader,
+                known,
+            })
+        };
+    }
+    if found == known {
+        return Ok(());
+    }
+    let copy = copy_path(path, known);
+    copy_aside(conn, path, &copy)?;
+    tracing::info!(event = "store_migrating", from = found, to = known, copy = %copy.display());
+    apply(conn, found, migrations).map_err(fault)
+}
+
+/// Runs the steps after `from` in one transaction.
+pub(super) fn apply(conn: &Connection, from: i64, migrations: &[Migration]) -> Result<(), Fault> {
+    let transaction = conn.unchecked_transaction()?;
+    for step in migrations.iter().filter(|m| m.version > from) {
+        conn.execute_batch(step.sql)?;
+        meta::set(conn, meta::SCHEMA_VERSION, step.version)?;
+        meta::set(conn, meta::MIN_READER_VERSION, step.min_reader)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+pub(super) fn copy_path(path: &Path, version: i64) -> PathBuf {
+    files::beside(path, &format!(".before-v{version}"))
+}
+
+/// A whole copy, on disk before it gets its name: what has the name is complete.
+fn copy_aside(conn: &Connection, path: &Path, copy: &Path) -> Result<(), OpenError> {
+    let partial = files::beside(copy, ".partial");
+    files::remove_if_there(&partial)?;
+    files::create_private(&partial)?;
+    let name = partial.to_str().ok_or_else(|| OpenError::Engine {
+        path: path.to_owned(),
+        detail: "the path of the store is not UTF-8".into(),
+    })?;
+    conn.execute("VACUUM INTO ?1", [name])
+        .map_err(|e| OpenError::from_fault(path, &e.into()))?;
+    fs::File::open(&partial)
+        .and_then(|file| file.sync_all())
+        .map_err(OpenError::io(&partial, "sync"))?;
+    files::rename(&partial, copy)
+}

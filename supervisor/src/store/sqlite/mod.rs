@@ -1,0 +1,215 @@
+//! The embedded engine: SQLite with a write-ahead log, one writer thread, group commit.
+//!
+//! ```text
+//!  write() -> queue.rs -> writer.rs (thread) -> engine.rs, sweep.rs -> row.rs, parts.rs -> disk
+//!                             |  '-> wal.rs (checkpoints)
+//!                             '----> Committed
+//!  reads   -> pool.rs  -> read.rs (a few read-only connections on blocking threads)
+//!  open    -> files.rs (look, lock) -> open.rs -> migrate.rs
+//! ```
+//!
+//! Owns `deia.db` and what SQLite puts beside it. A row that is not as it was written is an error,
+//! never an answer (`sum.rs`). A file that does not open is never changed (`open.rs`).
+
+mod codes;
+mod engine;
+mod error;
+mod fault;
+mod files;
+mod meta;
+mod migrate;
+mod names;
+mod open;
+mod parts;
+mod pool;
+mod queue;
+mod read;
+mod record;
+mod row;
+mod sum;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod wal;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use deia::task::{Priority, TaskId};
+use deia::time::Timestamp;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+pub use error::OpenError;
+use migrate::{MIGRATIONS, Migration};
+use pool::Pool;
+use queue::Queue;
+use wal::Wal;
+use writer::{State, Writer};
+
+use super::{
+    Committed, Op, Ready, Seq, StatusCounts, Store, StoreError, TaskFilter, TaskRecord, Ticket,
+};
+
+/// The store in one file.
+pub struct SqliteStore {
+    epoch: u64,
+    queue: Arc<Queue>,
+    pool: Arc<Pool>,
+    counts: Arc<Mutex<StatusCounts>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SqliteStore {
+    /// Opens the store at `path`, or makes one where there is none. Blocks: for the recovery and
+    /// check after an unclean end, and for a migration.
+    ///
+    /// `committed` takes the outcomes; the writer waits while it is full.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the file is then as it was.
+    pub fn open(path: &Path, committed: mpsc::Sender<Committed>) -> Result<Self, OpenError> {
+        Self::open_with(path, committed, MIGRATIONS)
+    }
+
+    fn open_with(
+        path: &Path,
+        committed: mpsc::Sender<Committed>,
+        migrations: &[Migration],
+    ) -> Result<Self, OpenError> {
+        let lock = files::lock(path)?;
+        let engine = open::engine(path, migrations)?;
+        let epoch = engine.epoch;
+        let queue = Arc::new(Queue::default());
+        let counts = Arc::new(Mutex::new(engine.counts));
+        let writer = Writer {
+            engine,
+            queue: Arc::clone(&queue),
+            committed,
+            published: Arc::clone(&counts),
+            wal: Wal::new(),
+            state: State::Sound,
+            _lock: lock,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run())
+            .map_err(OpenError::io(path, "start the writer of"))?;
+        Ok(Self {
+            epoch,
+            queue,
+            pool: Arc::new(Pool::new(path.to_owned())),
+            counts,
+            writer: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Gives the closed store at `path` a new epoch, so that late results of leases taken before
+    /// are refused: a step of every restore. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`], as for [`SqliteStore::open`].
+    pub fn renew_epoch(path: &Path) -> Result<u64, OpenError> {
+        let _lock = files::lock(path)?;
+        let engine = open::engine(path, MIGRATIONS)?;
+        open::set_new_epoch(&engine.conn).map_err(|fault| OpenError::from_fault(path, &fault))
+    }
+
+    fn published(&self) -> StatusCounts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&mut read::Reader) -> Result<T, fault::Fault> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        Box::pin(Arc::clone(&self.pool).read(query))
+    }
+}
+
+impl Store for SqliteStore {
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn write(&self, batch: Vec<(Ticket, Op)>) -> Result<(), Vec<(Ticket, Op)>> {
+        self.queue.push(batch)
+    }
+
+    fn task(&self, id: TaskId) -> BoxFuture<'static, Result<Option<TaskRecord>, StoreError>> {
+        self.read(move |reader| reader.task(&id))
+    }
+
+    fn output(&self, id: TaskId) -> BoxFuture<'static, Result<Option<String>, StoreError>> {
+        self.read(move |reader| reader.output(&id))
+    }
+
+    fn content(&self, id: TaskId) -> BoxFuture<'static, Result<Option<String>, StoreError>> {
+        self.read(move |reader| reader.content(&id))
+    }
+
+    fn list(
+        &self,
+        filter: TaskFilter,
+        before: Option<Seq>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<TaskRecord>, StoreError>> {
+        let counts = self.published();
+        let in_status = filter.status.map_or(0, |status| counts.of(status));
+        self.read(move |reader| reader.list(&filter, in_status, before, limit))
+    }
+
+    fn counts(&self) -> BoxFuture<'static, Result<StatusCounts, StoreError>> {
+        let counts = self.published();
+        Box::pin(std::future::ready(Ok(counts)))
+    }
+
+    fn ready_after(
+        &self,
+        demand: Arc<str>,
+        after: Option<(Priority, Seq)>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Ready>, StoreError>> {
+        self.read(move |reader| reader.ready_after(&demand, after, limit))
+    }
+
+    fn demands(&self) -> BoxFuture<'static, Result<Vec<(Arc<str>, [u64; 4])>, StoreError>> {
+        self.read(read::Reader::demands)
+    }
+
+    fn next_due(&self) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>> {
+        self.read(|reader| read::next_due(&reader.conn))
+    }
+
+    fn ahead_of(
+        &self,
+        demand: Arc<str>,
+        place: (Priority, Seq),
+    ) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.read(move |reader| reader.ahead_of(&demand, place))
+    }
+
+    fn close(&self) {
+        self.pool.close();
+        self.queue.end();
+        let thread = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!(event = "store_writer_panicked");
+        }
+    }
+}
+
+impl Drop for SqliteStore {
+    /// Lets the writer finish and end by itself; who wants to wait for it calls [`Store::close`].
+    fn drop(&mut self) {
+        self.queue.end();
+    }
+}

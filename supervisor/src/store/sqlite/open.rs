@@ -1,0 +1,194 @@
+//! From a path to an engine: look, create or check, migrate, load.
+//!
+//! Until everything has passed, nothing is written: not even the log of an unclean end is copied
+//! into the database when the connection closes again (`NO_CKPT_ON_CLOSE`).
+
+use std::path::Path;
+use std::time::Duration;
+
+use deia::task::TaskStatus;
+use deia::time::Timestamp;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::codes;
+use super::engine::Engine;
+use super::error::OpenError;
+use super::fault::Fault;
+use super::files::{self, Found, LastEnd};
+use super::meta;
+use super::migrate::{self, Migration};
+use super::names::Names;
+use super::read::Reader;
+use crate::store::{Seq, StatusCounts};
+
+/// Only a backup or a program run by hand can hold a lock, and only for moments.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Statements a connection keeps prepared; more than there are.
+const CACHED_STATEMENTS: usize = 64;
+
+/// After an unclean end a store up to this size is checked whole before it is used (about a
+/// quarter of a second); a larger one as it is read (page structure, and each row by its sum).
+const CHECKED_BYTES_MAX: u64 = 256 << 20;
+
+/// The store at `path`, new if there is none.
+pub(super) fn engine(path: &Path, migrations: &[Migration]) -> Result<Engine, OpenError> {
+    let (bytes, end) = match files::look(path)? {
+        Found::Store { bytes, end } => (bytes, end),
+        Found::Nothing => {
+            create(path, migrations)?;
+            (0, LastEnd::Clean)
+        }
+    };
+    files::make_private(path)?;
+    let fault = |fault: Fault| OpenError::from_fault(path, &fault);
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(|e| fault(e.into()))?;
+    if end == LastEnd::Unclean {
+        check(&conn, path, bytes)?;
+    }
+    migrate::migrate(&conn, path, migrations)?;
+    let engine = load(conn).map_err(fault)?;
+    engine
+        .conn
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+        .map_err(|e| fault(e.into()))?;
+    Ok(engine)
+}
+
+/// A connection that only reads.
+pub(super) fn reader(path: &Path) -> Result<Reader, Fault> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    conn.pragma_update(None, "cache_size", -256)?;
+    Ok(Reader {
+        conn,
+        names: Names::default(),
+    })
+}
+
+fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, Fault> {
+    let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    // FULL: a commit is on disk when it returns. NORMAL loses acknowledged tasks in a power cut.
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "mmap_size", 0)?;
+    conn.pragma_update(None, "cache_size", -2_048)?;
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // One large transaction does not leave a large log behind.
+    conn.pragma_update(None, "journal_size_limit", 16 << 20)?;
+    conn.pragma_update(None, "foreign_keys", false)?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    conn.pragma_update(None, "cell_size_check", true)?;
+    Ok(conn)
+}
+
+/// Made under another name and renamed when whole, so that a crash in between leaves no half store
+/// and an empty file at `path` is never ours.
+fn create(path: &Path, migrations: &[Migration]) -> Result<(), OpenError> {
+    let new = files::beside(path, ".new");
+    files::remove_if_there(&files::beside(&new, "-journal"))?;
+    files::remove_if_there(&files::wal_of(&new))?;
+    files::remove_if_there(&files::beside(&new, "-shm"))?;
+    files::remove_if_there(&new)?;
+    files::create_private(&new)?;
+    fill(&new, migrations).map_err(|fault| OpenError::from_fault(path, &fault))?;
+    files::rename(&new, path)
+}
+
+fn fill(new: &Path, migrations: &[Migration]) -> Result<(), Fault> {
+    let conn = connect(new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    conn.pragma_update(None, "application_id", files::APPLICATION_ID)?;
+    migrate::apply(&conn, 0, migrations)?;
+    meta::set(&conn, meta::CREATED_AT, Timestamp::now().as_micros())?;
+    meta::set(&conn, meta::SEQ_FLOOR, 0)?;
+    set_new_epoch(&conn)?;
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Fault::damaged(format!(
+            "the file system has no write-ahead log (journal mode {mode})"
+        )));
+    }
+    conn.close().map_err(|(_, e)| e.into())
+}
+
+/// Shuts out every result of a lease taken before: at creation and at each restore.
+pub(super) fn set_new_epoch(conn: &Connection) -> Result<u64, Fault> {
+    // The halves of a v4 have fixed bits, at different places once one is turned.
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    let epoch = high ^ low.rotate_left(32);
+    meta::set(conn, meta::EPOCH, epoch.cast_signed())?;
+    Ok(epoch)
+}
+
+fn check(conn: &Connection, path: &Path, bytes: u64) -> Result<(), OpenError> {
+    if bytes > CHECKED_BYTES_MAX {
+        tracing::info!(event = "store_check_skipped", bytes);
+        return Ok(());
+    }
+    let verdict: String = conn
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|e| OpenError::from_fault(path, &e.into()))?;
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(OpenError::Damaged {
+            path: path.to_owned(),
+            detail: verdict,
+        })
+    }
+}
+
+fn load(conn: Connection) -> Result<Engine, Fault> {
+    let epoch = meta::require(&conn, meta::EPOCH)?.cast_unsigned();
+    let floor = meta::require(&conn, meta::SEQ_FLOOR)?;
+    let newest: Option<Seq> = conn.query_row("SELECT max(seq) FROM tasks", [], |row| row.get(0))?;
+    let counts = count(&conn)?;
+    Ok(Engine {
+        epoch,
+        next_seq: newest.unwrap_or(0).max(floor) + 1,
+        counts,
+        names: Names::default(),
+        conn,
+    })
+}
+
+/// From the indexes: a tenth of the table's size.
+fn count(conn: &Connection) -> Result<StatusCounts, Fault> {
+    let one = |sql: &str| -> Result<u64, Fault> {
+        let count: i64 = conn.query_row(sql, [], |row| row.get(0))?;
+        Ok(count.cast_unsigned())
+    };
+    let mut counts = StatusCounts::default();
+    let mut set = |status: TaskStatus, count: u64| {
+        if let Some(slot) = counts.by_status.get_mut(status as usize) {
+            *slot = count;
+        }
+    };
+    set(
+        TaskStatus::Scheduled,
+        one("SELECT count(*) FROM tasks INDEXED BY tasks_due WHERE status = 0")?,
+    );
+    set(
+        TaskStatus::Queued,
+        one("SELECT count(*) FROM tasks INDEXED BY tasks_ready WHERE status = 1")?,
+    );
+    set(
+        TaskStatus::Running,
+        one("SELECT count(*) FROM tasks INDEXED BY tasks_running WHERE status = 2")?,
+    );
+    let mut succeeded =
+        one("SELECT count(*) FROM tasks INDEXED BY tasks_ended WHERE ended_at IS NOT NULL")?;
+    for status in [TaskStatus::Dead, TaskStatus::Cancelled, TaskStatus::Expired] {
+        let count = one(&format!(
+            "SELECT count(*) FROM tasks INDEXED BY tasks_failed WHERE status = {}",
+            codes::status(status)
+        ))?;
+        succeeded = succeeded.saturating_sub(count);
+        set(status, count);
+    }
+    set(TaskStatus::Succeeded, succeeded);
+    Ok(counts)
+}

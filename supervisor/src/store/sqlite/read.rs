@@ -1,0 +1,186 @@
+//! Queries. Each runs in one read transaction of a connection of its own, so that what it gathers
+//! belongs together; each is bounded by its caller's limit or by a constant.
+
+use std::sync::Arc;
+
+use deia::task::{Priority, TaskId, TaskStatus};
+use deia::time::Timestamp;
+use rusqlite::Connection;
+
+use super::codes;
+use super::fault::Fault;
+use super::names::Names;
+use super::parts;
+use super::record::record;
+use super::row::{TaskRow, task_columns};
+use super::sweep::bound;
+use crate::store::{MAX_COUNTED_AHEAD, Ready, Seq, TaskFilter, TaskRecord};
+
+/// A status with fewer tasks than this is listed by its own index and sorted; with more, the
+/// newest tasks are looked through until the page is full.
+const FEW: u64 = 10_000;
+
+/// A connection that only reads.
+pub(super) struct Reader {
+    pub(super) conn: Connection,
+    pub(super) names: Names,
+}
+
+impl Reader {
+    pub(super) fn task(&mut self, id: &TaskId) -> Result<Option<TaskRecord>, Fault> {
+        TaskRow::by_id(&self.conn, id)?
+            .map(|row| record(&self.conn, &mut self.names, row))
+            .transpose()
+    }
+
+    pub(super) fn output(&mut self, id: &TaskId) -> Result<Option<String>, Fault> {
+        match TaskRow::by_id(&self.conn, id)? {
+            Some(row) => parts::output(&self.conn, row.seq),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn content(&mut self, id: &TaskId) -> Result<Option<String>, Fault> {
+        TaskRow::by_id(&self.conn, id)?
+            .map(|row| parts::content(&self.conn, row.seq))
+            .transpose()
+    }
+
+    /// `in_status`: how many tasks have the filter's status, for the choice of the index.
+    pub(super) fn list(
+        &mut self,
+        filter: &TaskFilter,
+        in_status: u64,
+        before: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<TaskRecord>, Fault> {
+        let bot = match &filter.bot {
+            None => None,
+            Some(name) => match self.names.find(&self.conn, name)? {
+                Some(id) => Some(id),
+                None => return Ok(Vec::new()),
+            },
+        };
+        let sql = list_sql(filter.status, in_status);
+        let rows = TaskRow::all(
+            self.conn.prepare_cached(&sql)?,
+            (
+                before.unwrap_or(Seq::MAX),
+                bot,
+                filter.task_type.map(codes::task_type),
+                filter.priority.map(codes::priority),
+                bound(limit),
+            ),
+        )?;
+        rows.into_iter()
+            .map(|row| record(&self.conn, &mut self.names, row))
+            .collect()
+    }
+
+    pub(super) fn ready_after(
+        &mut self,
+        demand: &str,
+        after: Option<(Priority, Seq)>,
+        limit: usize,
+    ) -> Result<Vec<Ready>, Fault> {
+        let Some(demand) = self.names.find(&self.conn, demand)? else {
+            return Ok(Vec::new());
+        };
+        let (priority, seq) = after.map_or((-1, 0), |(p, seq)| (codes::priority(p), seq));
+        let rows = TaskRow::all(
+            self.conn.prepare_cached(concat!(
+                "SELECT ",
+                task_columns!(),
+                " FROM tasks INDEXED BY tasks_ready WHERE status = 1 AND demand = ?1 \
+                 AND (priority, seq) > (?2, ?3) ORDER BY priority, seq LIMIT ?4"
+            ))?,
+            (demand, priority, seq, bound(limit)),
+        )?;
+        rows.iter()
+            .map(|row| row.ready(&self.conn, &mut self.names))
+            .collect()
+    }
+
+    pub(super) fn demands(&mut self) -> Result<Vec<(Arc<str>, [u64; 4])>, Fault> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT demand, priority, count(*) FROM tasks INDEXED BY tasks_ready \
+             WHERE status = 1 GROUP BY demand, priority ORDER BY demand, priority",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut demands: Vec<(Arc<str>, [u64; 4])> = Vec::new();
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            let priority = codes::to_priority(row.get(1)?)?;
+            if last != Some(id) {
+                demands.push((self.names.name(&self.conn, id)?, [0; 4]));
+                last = Some(id);
+            }
+            if let Some((_, counts)) = demands.last_mut()
+                && let Some(count) = counts.get_mut(priority.index())
+            {
+                *count = row.get::<_, i64>(2)?.cast_unsigned();
+            }
+        }
+        Ok(demands)
+    }
+
+    pub(super) fn ahead_of(
+        &mut self,
+        demand: &str,
+        (priority, seq): (Priority, Seq),
+    ) -> Result<u64, Fault> {
+        let Some(demand) = self.names.find(&self.conn, demand)? else {
+            return Ok(0);
+        };
+        let count: i64 = self
+            .conn
+            .prepare_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_ready \
+                 WHERE status = 1 AND demand = ?1 AND (priority, seq) < (?2, ?3) LIMIT ?4)",
+            )?
+            .query_row(
+                (
+                    demand,
+                    codes::priority(priority),
+                    seq,
+                    MAX_COUNTED_AHEAD.cast_signed(),
+                ),
+                |row| row.get(0),
+            )?;
+        Ok(count.cast_unsigned())
+    }
+}
+
+pub(super) fn next_due(conn: &Connection) -> Result<Option<Timestamp>, Fault> {
+    let next: Option<i64> = conn
+        .prepare_cached("SELECT min(not_before) FROM tasks INDEXED BY tasks_due WHERE status = 0")?
+        .query_row([], |row| row.get(0))?;
+    Ok(next.map(Timestamp::from_micros))
+}
+
+/// The status is part of the text, not a parameter: a partial index is used only when the query
+/// says literally that it keeps to it. At most 2 texts a status, so the statements stay cached.
+fn list_sql(status: Option<TaskStatus>, in_status: u64) -> String {
+    let few = in_status < FEW;
+    let source = match status {
+        Some(TaskStatus::Scheduled) if few => "INDEXED BY tasks_due",
+        Some(TaskStatus::Queued) if few => "INDEXED BY tasks_waiting",
+        Some(TaskStatus::Running) => "INDEXED BY tasks_running",
+        Some(TaskStatus::Dead | TaskStatus::Cancelled | TaskStatus::Expired) => {
+            "INDEXED BY tasks_failed"
+        }
+        Some(TaskStatus::Scheduled | TaskStatus::Queued | TaskStatus::Succeeded) | None => {
+            "NOT INDEXED"
+        }
+    };
+    let condition = status.map_or(String::new(), |status| {
+        format!("status = {} AND ", codes::status(status))
+    });
+    format!(
+        "SELECT {} FROM tasks {source} WHERE {condition} seq < ?1 \
+         AND (?2 IS NULL OR bot = ?2 OR only_bot = ?2) AND (?3 IS NULL OR task_type = ?3) \
+         AND (?4 IS NULL OR priority = ?4) ORDER BY seq DESC LIMIT ?5",
+        task_columns!()
+    )
+}

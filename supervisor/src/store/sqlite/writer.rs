@@ -1,0 +1,201 @@
+//! The writer thread: takes what waits, decides each operation, commits, reports.
+//!
+//! ```text
+//! take -> BEGIN -> apply, apply, ... -> COMMIT (one fsync) -> publish counts -> report -> checkpoint?
+//!            |                            |
+//!            an operation fails:          I/O error: Broken, for these and all after
+//!            roll back, do it again with
+//!            a savepoint around each
+//! ```
+//!
+//! Savepoints cost time and are needed only when a statement failed, which a healthy store never
+//! does: so the first try has none. A second try decides again from what is on disk, so nothing of
+//! the first is left. An operation whose *condition* does not hold is an outcome, not an error.
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use tokio::sync::mpsc;
+
+use super::engine::Engine;
+use super::fault::{Fault, Reach};
+use super::queue::{Queue, Taken};
+use super::wal::Wal;
+use crate::store::{Committed, Op, Outcome, StatusCounts, StoreError, Ticket};
+
+/// Without operations for this long, the log is checkpointed, and then left alone until the next write.
+const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(250);
+
+pub(super) struct Writer {
+    pub(super) engine: Engine,
+    pub(super) queue: Arc<Queue>,
+    pub(super) committed: mpsc::Sender<Committed>,
+    /// What is on disk, for readers.
+    pub(super) published: Arc<Mutex<StatusCounts>>,
+    pub(super) wal: Wal,
+    pub(super) state: State,
+    /// Keeps other processes out until the connection above is closed.
+    pub(super) _lock: File,
+}
+
+/// Whether the writer still acknowledges.
+pub(super) enum State {
+    Sound,
+    /// Why not.
+    Broken(Arc<str>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Savepoints {
+    None,
+    PerOperation,
+}
+
+type Outcomes = Vec<Result<Outcome, StoreError>>;
+
+impl Writer {
+    /// Until the queue has ended and is empty.
+    pub(super) fn run(mut self) {
+        let _end = EndQueue(Arc::clone(&self.queue));
+        loop {
+            let patience = self
+                .wal
+                .needs_checkpoint()
+                .then_some(IDLE_BEFORE_CHECKPOINT);
+            match self.queue.take(patience) {
+                Taken::Batch(batch) => {
+                    let committed = self.commit(batch);
+                    // A receiver that is gone has nobody left to tell; the work is still done.
+                    let _ = self.committed.blocking_send(committed);
+                    self.checkpoint(Wal::after_commit);
+                }
+                Taken::Idle => self.checkpoint(Wal::when_idle),
+                Taken::Ended => break,
+            }
+        }
+        self.checkpoint(Wal::at_close);
+    }
+
+    fn commit(&mut self, batch: Vec<(Ticket, Op)>) -> Committed {
+        let tried = match &self.state {
+            State::Broken(why) => Err(StoreError::Broken(Arc::clone(why))),
+            State::Sound => self.transact(&batch).map_err(|fault| self.refusal(fault)),
+        };
+        let tickets = batch.into_iter().map(|(ticket, _)| ticket);
+        match tried {
+            Ok(outcomes) => tickets.zip(outcomes).collect(),
+            Err(error) => tickets.map(|ticket| (ticket, Err(error.clone()))).collect(),
+        }
+    }
+
+    fn transact(&mut self, batch: &[(Ticket, Op)]) -> Result<Outcomes, Fault> {
+        let outcomes = match self.attempt(batch, Savepoints::None) {
+            Err(fault) if fault.reach() == Reach::Operation => {
+                self.attempt(batch, Savepoints::PerOperation)?
+            }
+            other => other?,
+        };
+        *self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = self.engine.counts;
+        Ok(outcomes)
+    }
+
+    /// One transaction, whole or not at all.
+    fn attempt(
+        &mut self,
+        batch: &[(Ticket, Op)],
+        savepoints: Savepoints,
+    ) -> Result<Outcomes, Fault> {
+        let before = (self.engine.counts, self.engine.next_seq);
+        let outcomes = self.attempt_inner(batch, savepoints);
+        if outcomes.is_err() {
+            (self.engine.counts, self.engine.next_seq) = before;
+            self.engine.names.forget();
+            // SQLite itself has rolled back after some errors.
+            if !self.engine.conn.is_autocommit() {
+                self.execute("ROLLBACK")?;
+            }
+        }
+        outcomes
+    }
+
+    fn attempt_inner(
+        &mut self,
+        batch: &[(Ticket, Op)],
+        savepoints: Savepoints,
+    ) -> Result<Outcomes, Fault> {
+        self.execute("BEGIN IMMEDIATE")?;
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for (_, op) in batch {
+            outcomes.push(match savepoints {
+                Savepoints::None => Ok(self.engine.apply(op)?),
+                Savepoints::PerOperation => self.apply_alone(op)?,
+            });
+        }
+        self.execute("COMMIT")?;
+        Ok(outcomes)
+    }
+
+    /// An operation that cannot spoil the others.
+    fn apply_alone(&mut self, op: &Op) -> Result<Result<Outcome, StoreError>, Fault> {
+        let before = (self.engine.counts, self.engine.next_seq);
+        self.execute("SAVEPOINT operation")?;
+        let outcome = match self.engine.apply(op) {
+            Ok(outcome) => Ok(outcome),
+            Err(fault) if fault.reach() == Reach::Operation => {
+                self.execute("ROLLBACK TO operation")?;
+                (self.engine.counts, self.engine.next_seq) = before;
+                self.engine.names.forget();
+                tracing::error!(event = "store_operation_failed", error = %fault);
+                Err(fault.into_failed())
+            }
+            Err(fault) => return Err(fault),
+        };
+        self.execute("RELEASE operation")?;
+        Ok(outcome)
+    }
+
+    fn checkpoint(&mut self, how: fn(&mut Wal, &rusqlite::Connection) -> Result<(), Fault>) {
+        if matches!(self.state, State::Broken(_)) {
+            return;
+        }
+        if let Err(fault) = how(&mut self.wal, &self.engine.conn) {
+            let _ = self.refusal(fault);
+        }
+    }
+
+    /// What callers are told of a fault; one that reaches the engine ends it.
+    fn refusal(&mut self, fault: Fault) -> StoreError {
+        if fault.reach() != Reach::Engine {
+            tracing::error!(event = "store_write_failed", error = %fault);
+            return fault.into_failed();
+        }
+        tracing::error!(event = "store_broken", error = %fault);
+        // Closing must not copy pages of unknown fate into the database either.
+        let _ = self
+            .engine
+            .conn
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        let why: Arc<str> = fault.to_string().into();
+        self.state = State::Broken(Arc::clone(&why));
+        StoreError::Broken(why)
+    }
+
+    fn execute(&self, sql: &'static str) -> Result<(), Fault> {
+        self.engine.conn.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+}
+
+/// However the thread ends, also by a panic, nothing more is accepted.
+struct EndQueue(Arc<Queue>);
+
+impl Drop for EndQueue {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
