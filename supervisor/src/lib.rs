@@ -1,3 +1,5 @@
 //! The daemon `deia`.
 
+pub mod http;
+pub mod logs;
 pub mod store;
