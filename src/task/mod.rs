@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use analysis::{Analysis, CAPABILITY_GENERAL, analyze};
-pub use id::{InvalidTaskId, TaskId};
+pub use id::{InvalidTaskId, MAX_TASK_ID_BYTES, TaskId};
 
 /// How urgent a task is. `P0` first.
 #[derive(

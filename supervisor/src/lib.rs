@@ -1,8 +1,17 @@
 //! The daemon `deia`.
+//!
+//! ```text
+//!   daemon   start, main loop, reload, signals     brain     every decision, without I/O
+//!   fleet    bots as processes and connections     store     where tasks are durable
+//!   http     who may ask what, and the answers     settings  which configuration is in force
+//!   logs     what is written for people            demo      a fleet that shows itself
+//! ```
 
 pub mod brain;
 pub mod daemon;
+pub mod demo;
 pub mod fleet;
+pub mod http;
 pub mod logs;
 pub mod settings;
 pub mod store;

@@ -1,0 +1,370 @@
+//! The accept loop: our own, over hyper's HTTP/1 connection.
+//!
+//! ```text
+//!   listener ──accept──> House (cap) ──> one task per connection: connection.rs
+//!                         │ full: who has kept us waiting longest is put out; when all of them
+//!                         │ are being worked for: 503, closed
+//!   shutdown: stop accepting ──> idle ones closed ──> answers finished ──> deadline ──> cut
+//! ```
+//!
+//! `axum::serve` keeps half-sent heads and silent connections for ever (measured), so it is not used.
+//! The TCP port and the admin socket each have a house of their own: however full the port is, an
+//! operator gets in. The listener is shared (`Arc`): a caller that keeps a clone keeps the backlog
+//! open across a stop, which a re-execution needs.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use deia::config::Http;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use super::connection;
+use super::guard::Guard;
+use super::house::House;
+use super::peer::{Admission, Peer};
+use super::watch::{Command, millis};
+
+/// Connections at once on the admin socket, besides the port's.
+pub const ADMIN_MAX_CONNECTIONS: u32 = 64;
+/// Refusals (503, 403 before HTTP) being written at once; beyond it a connection is just closed.
+pub const MAX_REFUSALS: usize = 64;
+/// Pause after an accept that failed for want of descriptors or memory.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// What is cut at the end of a shutdown may take this long to notice.
+const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// Bounds of a connection. A new value holds for connections accepted after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgeLimits {
+    /// Connections at once.
+    pub max_connections: u32,
+    /// Largest body a handler takes (batches: a multiple).
+    pub max_body_bytes: u64,
+    /// From the first byte of a head (for the first: from the connection) to its end.
+    pub header_timeout: Duration,
+    /// Between an answer and the first byte of the next request.
+    pub idle_timeout: Duration,
+    /// Without a byte of the body; also the grace before the least rate holds.
+    pub body_timeout: Duration,
+    /// Without the client reading; also the grace before the least rate holds.
+    pub write_timeout: Duration,
+}
+
+impl Default for EdgeLimits {
+    fn default() -> Self {
+        Self::from(&Http::default())
+    }
+}
+
+impl From<&Http> for EdgeLimits {
+    fn from(http: &Http) -> Self {
+        let header = Duration::try_from_secs_f64(http.header_timeout_seconds)
+            .unwrap_or(Duration::from_secs(10));
+        Self {
+            max_connections: http.max_connections.max(1),
+            max_body_bytes: http.max_body_bytes,
+            header_timeout: header,
+            idle_timeout: Duration::from_secs(60),
+            body_timeout: header,
+            write_timeout: header,
+        }
+    }
+}
+
+impl EdgeLimits {
+    /// The same for the admin socket.
+    #[must_use]
+    pub fn for_admin(mut self) -> Self {
+        self.max_connections = ADMIN_MAX_CONNECTIONS;
+        self
+    }
+
+    /// The same, leaving at least half of `open_files` (`RLIMIT_NOFILE`) to bots, store and logs.
+    #[must_use]
+    pub fn within_open_files(mut self, open_files: u64) -> Self {
+        let most = u32::try_from(open_files / 2).unwrap_or(u32::MAX).max(1);
+        self.max_connections = self.max_connections.min(most);
+        self
+    }
+
+    pub(super) fn shortest_ms(&self) -> u64 {
+        let shortest = self
+            .header_timeout
+            .min(self.idle_timeout)
+            .min(self.body_timeout)
+            .min(self.write_timeout);
+        millis(shortest)
+    }
+}
+
+/// What a listener serves.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// The routes: [`super::scope::assemble`].
+    pub router: Router,
+    /// Who may come in.
+    pub guard: Arc<Guard>,
+    /// Bounds.
+    pub limits: watch::Receiver<EdgeLimits>,
+}
+
+/// Serves HTTP on a TCP listener until [`ServerHandle::shutdown`].
+pub fn serve_tcp(listener: Arc<TcpListener>, edge: Edge) -> ServerHandle {
+    ServerHandle::start(edge, |server, stop| tcp_loop(listener, server, stop))
+}
+
+/// Serves HTTP on the admin socket until [`ServerHandle::shutdown`]: every connection is shown to
+/// `admission` first.
+pub fn serve_admin(
+    listener: Arc<UnixListener>,
+    edge: Edge,
+    admission: Arc<Admission>,
+) -> ServerHandle {
+    ServerHandle::start(edge, |server, stop| {
+        admin_loop(listener, server, admission, stop)
+    })
+}
+
+/// A running listener.
+#[derive(Debug)]
+pub struct ServerHandle {
+    house: Arc<House>,
+    stop: watch::Sender<bool>,
+    acceptor: JoinHandle<()>,
+}
+
+/// How a shutdown went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections still busy at the deadline, which were cut.
+    pub cut: usize,
+}
+
+impl ServerHandle {
+    fn start<F>(edge: Edge, accept: impl FnOnce(Arc<Server>, watch::Receiver<bool>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let house = Arc::new(House::default());
+        let server = Arc::new(Server {
+            edge,
+            house: Arc::clone(&house),
+            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let acceptor = tokio::spawn(accept(server, stopped));
+        Self {
+            house,
+            stop,
+            acceptor,
+        }
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.house.connections()
+    }
+
+    /// Stops accepting, closes idle connections, lets answers in flight finish until `deadline` from
+    /// now, and cuts the rest.
+    pub async fn shutdown(self, deadline: Duration) -> Drained {
+        self.stop.send_replace(true);
+        // The loop ends at its next turn; a panic in it has been reported by the runtime.
+        drop(self.acceptor.await);
+        self.house.ask_all(Command::Finish);
+        if tokio::time::timeout(deadline, self.house.emptied())
+            .await
+            .is_ok()
+        {
+            return Drained { cut: 0 };
+        }
+        let cut = self.house.connections();
+        self.house.ask_all(Command::Close);
+        drop(tokio::time::timeout(CUT_GRACE, self.house.emptied()).await);
+        Drained { cut }
+    }
+}
+
+/// What the acceptor and every connection share.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) edge: Edge,
+    house: Arc<House>,
+    refusals: Arc<Semaphore>,
+}
+
+async fn tcp_loop(
+    listener: Arc<TcpListener>,
+    server: Arc<Server>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut trouble = Trouble::default();
+    let mut local = listener.local_addr().ok().map(|a| a.ip());
+    let any_address = local.is_none_or(|ip| ip.is_unspecified());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.changed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if trouble.wait(&error, &server.house, &mut stop).await {
+                    return;
+                }
+                continue;
+            }
+        };
+        trouble.over();
+        // Small answers must not wait for the peer's delayed acknowledgement.
+        drop(stream.set_nodelay(true));
+        if any_address {
+            local = stream.local_addr().ok().map(|a| a.ip());
+        }
+        server.welcome(stream, Peer::Tcp(address), local);
+    }
+}
+
+async fn admin_loop(
+    listener: Arc<UnixListener>,
+    server: Arc<Server>,
+    admission: Arc<Admission>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut trouble = Trouble::default();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.changed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                trouble.over();
+                server.welcome_admin(stream, Arc::clone(&admission));
+            }
+            Err(error) => {
+                if trouble.wait(&error, &server.house, &mut stop).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Server {
+    fn welcome<S: connection::Stream>(
+        self: &Arc<Self>,
+        stream: S,
+        peer: Peer,
+        local: Option<IpAddr>,
+    ) {
+        let limits = *self.edge.limits.borrow();
+        match House::admit(&self.house, limits.max_connections) {
+            Some(guest) => {
+                let server = Arc::clone(self);
+                tokio::spawn(connection::serve(
+                    server, stream, peer, local, limits, guest,
+                ));
+            }
+            None => self.refuse_full(stream),
+        }
+    }
+
+    fn welcome_admin(self: &Arc<Self>, stream: tokio::net::UnixStream, admission: Arc<Admission>) {
+        let limits = self.edge.limits.borrow().for_admin();
+        let Some(guest) = House::admit(&self.house, limits.max_connections) else {
+            return self.refuse_full(stream);
+        };
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            let credentials = stream.peer_cred();
+            // Reads a handful of files in /proc: off the loop.
+            let verdict = tokio::task::spawn_blocking(move || admission.decide(credentials)).await;
+            match verdict {
+                Ok(Ok(peer)) => {
+                    connection::serve(server, stream, peer, None, limits, guest).await;
+                }
+                Ok(Err(refusal)) => {
+                    tracing::warn!(event = "admin_refused", reason = %refusal, "A connection to the admin socket was refused");
+                    connection::refuse(stream, refusal.into()).await;
+                }
+                Err(_) => {}
+            }
+        });
+    }
+
+    fn refuse_full<S: connection::Stream>(&self, stream: S) {
+        let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else {
+            return;
+        };
+        tokio::spawn(async move {
+            connection::refuse(stream, connection::full()).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Accepts that fail: said once per episode, and never a busy loop.
+#[derive(Debug, Default)]
+struct Trouble {
+    since: Option<Instant>,
+}
+
+impl Trouble {
+    /// Whether the loop must end.
+    async fn wait(
+        &mut self,
+        error: &io::Error,
+        house: &House,
+        stop: &mut watch::Receiver<bool>,
+    ) -> bool {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+        if matches!(
+            error.kind(),
+            ConnectionAborted | ConnectionReset | Interrupted
+        ) {
+            // That client is gone; the next one may be well.
+            return false;
+        }
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            tracing::error!(event = "accept_failed", reason = %error, "Connections can't be accepted; trying again until they can");
+        }
+        // Descriptors come back soonest from those who do nothing with theirs.
+        house.put_one_out();
+        tokio::select! {
+            _ = stop.changed() => true,
+            () = tokio::time::sleep(ACCEPT_BACKOFF) => false,
+        }
+    }
+
+    fn over(&mut self) {
+        if let Some(since) = self.since.take() {
+            tracing::info!(
+                event = "accept_recovered",
+                seconds = since.elapsed().as_secs_f64(),
+                "Connections are accepted again"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_open_files_bound_the_connections() {
+        let limits = EdgeLimits::default();
+        assert_eq!(limits.within_open_files(64).max_connections, 32);
+        assert_eq!(limits.within_open_files(1 << 20).max_connections, 256);
+        assert_eq!(limits.within_open_files(0).max_connections, 1);
+    }
+}

@@ -1,0 +1,305 @@
+//! One connection: hyper's HTTP/1 state machine, our clock beside it, the guard before the router.
+//!
+//! Bounds: a head of [`MAX_HEAD_BYTES`] (431 past it) and 100 header lines (hyper's own bound: naming
+//! another costs an allocation per request), every time-out of [`EdgeLimits`]. A panic in a handler is
+//! answered with 500 and logged; the connection and the daemon go on. A client that is still sending
+//! when it is refused gets a moment to read the answer ([`LINGER_TIME`]), for closing at once would
+//! make its kernel throw the answer away.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body as AxumBody;
+use axum::response::IntoResponse;
+use futures_util::FutureExt;
+use hyper::body::{Body, Incoming};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tower::Service;
+
+use super::accept::{EdgeLimits, Server};
+use super::body::{AnswerBody, RequestBody};
+use super::error::ApiFailure;
+use super::guard::Guard;
+use super::house::Guest;
+use super::peer::Peer;
+use super::scope::ScopeRefusal;
+use super::watch::{Command, Late, Verdict, Watch};
+
+/// Largest request line and headers together.
+pub const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// Read and write buffer of a connection, at most.
+const MAX_BUFFER_BYTES: usize = 128 * 1024;
+/// How long a client that is refused may go on sending.
+pub const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How much it may go on sending.
+pub const LINGER_BYTES: u64 = 64 << 20;
+
+/// What can carry a connection.
+pub(super) trait Stream: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {}
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static> Stream for S {}
+
+/// Serves one connection to its end.
+pub(super) async fn serve<S: Stream>(
+    server: Arc<Server>,
+    stream: S,
+    peer: Peer,
+    local: Option<IpAddr>,
+    limits: EdgeLimits,
+    guest: Guest,
+) {
+    let watch = Arc::clone(&guest.watch);
+    let service = {
+        let watch = Arc::clone(&watch);
+        hyper::service::service_fn(move |request| {
+            answer(
+                Arc::clone(&server),
+                Arc::clone(&watch),
+                request,
+                peer,
+                local,
+                limits.max_body_bytes,
+            )
+        })
+    };
+    let io = TokioIo::new(Timed {
+        inner: stream,
+        watch: Arc::clone(&watch),
+    });
+    let mut connection = hyper::server::conn::http1::Builder::new()
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(MAX_BUFFER_BYTES)
+        .serve_connection(io, service);
+    let mut timer = std::pin::pin!(tokio::time::sleep(Duration::from_millis(
+        limits.shortest_ms()
+    )));
+    let mut finishing = false;
+    poll_fn(|cx| {
+        watch.task.register(cx.waker());
+        loop {
+            // An error here is the client's: there is nobody left to tell.
+            if Pin::new(&mut connection).poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            match watch.command() {
+                Command::Close => return Poll::Ready(()),
+                Command::Finish if watch.may_close() => return Poll::Ready(()),
+                // Only while a request is being served: hyper would drop half a head otherwise.
+                Command::Finish if !finishing && watch.is_serving() => {
+                    finishing = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                    continue;
+                }
+                Command::Serve | Command::Finish => {}
+            }
+            ready!(timer.as_mut().poll(cx));
+            match watch.verdict(watch.now(), &limits) {
+                Verdict::Late(Late::Body) => watch.give_up_body(),
+                Verdict::Late(_) => return Poll::Ready(()),
+                Verdict::Again(ms) => {
+                    let at = tokio::time::Instant::now() + Duration::from_millis(ms);
+                    timer.as_mut().reset(at);
+                }
+            }
+        }
+    })
+    .await;
+    if watch.has_unread_body() && watch.command() != Command::Close {
+        watch.request_ends();
+        linger(connection.into_parts().io.into_inner(), &watch).await;
+    }
+    drop(guest);
+}
+
+/// One request: guard, router, and a net for panics.
+async fn answer(
+    server: Arc<Server>,
+    watch: Arc<Watch>,
+    request: Request<Incoming>,
+    peer: Peer,
+    local: Option<IpAddr>,
+    max_body_bytes: u64,
+) -> Result<Response<AnswerBody>, Infallible> {
+    watch.request_begins(!request.body().is_end_stream());
+    let (mut parts, body) = request.into_parts();
+    // Wrapped before the guard: a refused request's unread body must be known as such.
+    let body = RequestBody::new(body, Arc::clone(&watch));
+    let response = match server.edge.guard.check(&parts, peer, local) {
+        Err(failure) => failure.into_response(),
+        Ok(mut caller) => {
+            caller.max_body_bytes = max_body_bytes;
+            parts.extensions.insert(caller);
+            let request = Request::from_parts(parts, AxumBody::new(body));
+            let routed = server.edge.router.clone().call(request);
+            match AssertUnwindSafe(routed).catch_unwind().await {
+                Ok(Ok(response)) => name_the_socket(response, &server.edge.guard),
+                Err(panic) => panicked(panic.as_ref()).into_response(),
+            }
+        }
+    };
+    Ok(response.map(|body| AnswerBody::new(body, watch)))
+}
+
+/// A route's scope does not know where the admin socket is; the guard does.
+fn name_the_socket(response: Response<AxumBody>, guard: &Guard) -> Response<AxumBody> {
+    if response.status() != axum::http::StatusCode::FORBIDDEN {
+        return response;
+    }
+    match response.extensions().get::<ScopeRefusal>() {
+        Some(refusal) => refusal.failure(guard.admin_socket()).into_response(),
+        None => response,
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> ApiFailure {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text");
+    ApiFailure::internal(format_args!("a handler panicked: {text}"))
+}
+
+/// The answer when every place is taken by somebody who is being served.
+pub(super) fn full() -> ApiFailure {
+    ApiFailure::unavailable(
+        "too_many_connections",
+        "every connection is in use; try again, or raise http.max_connections",
+        1,
+    )
+}
+
+/// Answers whatever will be asked with `failure`, then closes. Bounded by [`LINGER_TIME`].
+pub(super) async fn refuse<S: Stream>(mut stream: S, failure: ApiFailure) {
+    let body = failure.to_json();
+    let status = failure.status();
+    let head = format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{}connection: close\r\n\r\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("Refused"),
+        body.len(),
+        if status == axum::http::StatusCode::SERVICE_UNAVAILABLE {
+            "retry-after: 1\r\n"
+        } else {
+            ""
+        },
+    );
+    let work = async {
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&body).await?;
+        stream.shutdown().await?;
+        discard(&mut stream, || false).await
+    };
+    drop(tokio::time::timeout(LINGER_TIME, work).await);
+}
+
+/// Lets the client finish sending, so that it reads what it was answered.
+async fn linger<S: Stream>(timed: Timed<S>, watch: &Watch) {
+    let mut stream = timed.inner;
+    let work = async {
+        stream.shutdown().await?;
+        discard(&mut stream, || watch.command() == Command::Close).await
+    };
+    drop(tokio::time::timeout(LINGER_TIME, work).await);
+}
+
+async fn discard<S: Stream>(stream: &mut S, enough: impl Fn() -> bool) -> io::Result<()> {
+    let mut waste = vec![0; 64 * 1024];
+    let mut left = LINGER_BYTES;
+    while left > 0 && !enough() {
+        let n = stream.read(&mut waste).await?;
+        if n == 0 {
+            break;
+        }
+        left = left.saturating_sub(n as u64);
+    }
+    Ok(())
+}
+
+/// A stream that tells the [`Watch`] what moves.
+#[derive(Debug)]
+struct Timed<S> {
+    inner: S,
+    watch: Arc<Watch>,
+}
+
+impl<S: Stream> AsyncRead for Timed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if polled.is_pending() {
+            if self.watch.command() == Command::Finish {
+                // The runtime learns of bytes a little after the kernel has them. Before an idle
+                // connection is closed, ask the kernel: a request that was sent is answered.
+                self.watch.note_unread(has_bytes(&self.inner));
+            }
+        } else if buf.filled().len() > before {
+            self.watch.bytes_read();
+        }
+        polled
+    }
+}
+
+fn has_bytes<S: AsFd>(stream: &S) -> bool {
+    let mut byte = [0_u8; 1];
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    rustix::net::recv(stream.as_fd(), &mut byte[..], flags).is_ok_and(|(_, n)| n > 0)
+}
+
+impl<S: Stream> Timed<S> {
+    fn wrote(&self, polled: &Poll<io::Result<usize>>, offered: usize) {
+        match polled {
+            Poll::Ready(Ok(n)) => self.watch.wrote(Some(*n), offered),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.watch.wrote(None, offered),
+        }
+    }
+}
+
+impl<S: Stream> AsyncWrite for Timed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.wrote(&polled, buf.len());
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        let offered = bufs.iter().map(|b| b.len()).sum();
+        self.wrote(&polled, offered);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}

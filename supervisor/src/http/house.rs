@@ -1,0 +1,152 @@
+//! Every connection of one listener: how many there may be, and who goes when there are too many.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::watch::{Command, Watch};
+
+/// A client that has kept us waiting for less is not put out for a newcomer.
+pub const EVICT_AFTER_MS: u64 = 100;
+
+/// Every connection of one listener.
+#[derive(Debug)]
+pub(super) struct House {
+    base: Instant,
+    guests: Mutex<Guests>,
+    alive: AtomicUsize,
+    left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Guests {
+    next: u64,
+    in_house: HashMap<u64, Arc<Watch>>,
+}
+
+impl Default for House {
+    fn default() -> Self {
+        Self {
+            base: Instant::now(),
+            guests: Mutex::default(),
+            alive: AtomicUsize::new(0),
+            left: Notify::new(),
+        }
+    }
+}
+
+impl House {
+    fn lock(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place, if need be that of whoever has kept us waiting longest.
+    pub(super) fn admit(house: &Arc<Self>, max: u32) -> Option<Guest> {
+        let watch = Arc::new(Watch::new(house.base));
+        let mut guests = house.lock();
+        if guests.in_house.len() >= max as usize && !guests.put_one_out(watch.now()) {
+            return None;
+        }
+        let id = guests.next;
+        guests.next += 1;
+        guests.in_house.insert(id, Arc::clone(&watch));
+        drop(guests);
+        house.alive.fetch_add(1, Ordering::AcqRel);
+        Some(Guest {
+            id,
+            watch,
+            house: Arc::clone(house),
+        })
+    }
+
+    /// How many there are.
+    pub(super) fn connections(&self) -> usize {
+        self.alive.load(Ordering::Acquire)
+    }
+
+    /// Frees a place where somebody keeps us waiting.
+    pub(super) fn put_one_out(&self) {
+        let now = Watch::new(self.base).now();
+        self.lock().put_one_out(now);
+    }
+
+    /// Asks every connection for something.
+    pub(super) fn ask_all(&self, command: Command) {
+        for watch in self.lock().in_house.values() {
+            watch.ask(command);
+        }
+    }
+
+    /// Ends when nobody is left.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.alive.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+impl Guests {
+    fn put_one_out(&mut self, now: u64) -> bool {
+        let longest = self
+            .in_house
+            .iter()
+            .map(|(id, watch)| (watch.kept_waiting_ms(now), *id))
+            .max();
+        match longest {
+            Some((waited, id)) if waited >= EVICT_AFTER_MS => {
+                if let Some(watch) = self.in_house.remove(&id) {
+                    watch.ask(Command::Close);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A connection's place in the house; gives it back when dropped.
+#[derive(Debug)]
+pub(super) struct Guest {
+    id: u64,
+    pub(super) watch: Arc<Watch>,
+    house: Arc<House>,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.house.lock().in_house.remove(&self.id);
+        if self.house.alive.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.house.left.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_full_house_puts_out_the_longest_waiting_and_never_one_being_served() {
+        let house = Arc::new(House::default());
+        let busy = House::admit(&house, 2).unwrap();
+        busy.watch.request_begins(false);
+        let silent = House::admit(&house, 2).unwrap();
+        assert!(House::admit(&house, 2).is_none(), "all of them are new");
+        std::thread::sleep(Duration::from_millis(EVICT_AFTER_MS + 20));
+        let third = House::admit(&house, 2).unwrap();
+        assert_eq!(silent.watch.command(), Command::Close);
+        assert_eq!(busy.watch.command(), Command::Serve);
+        assert_eq!(house.lock().in_house.len(), 2);
+        drop((busy, silent, third));
+        assert_eq!(house.alive.load(Ordering::Acquire), 0);
+    }
+}

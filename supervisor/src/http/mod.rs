@@ -1,0 +1,33 @@
+//! The daemon's HTTP edge.
+//!
+//! ```text
+//!   socket ─> accept (cap, time-outs) ─> guard (Host, Origin, who) ─> router ─> scope ─> extract ─> handler
+//!                                                                                          error <─┘
+//! ```
+//!
+//! Owns: every byte between a client and a handler. [`accept`] runs the listeners, [`guard`] says who may
+//! come in, [`scope`] what they may call, [`extract`] reads their words, [`error`] says no. Handlers are
+//! in `routes`. Absent on purpose: any decision about the fleet, and any second protocol.
+
+pub mod accept;
+pub mod admin_socket;
+pub mod body;
+pub mod caller;
+mod connection;
+pub mod error;
+pub mod extract;
+pub mod fields;
+pub mod guard;
+mod house;
+mod parse;
+pub mod peer;
+pub mod scope;
+mod tables;
+mod watch;
+
+pub use connection::{LINGER_BYTES, LINGER_TIME, MAX_HEAD_BYTES};
+pub use house::EVICT_AFTER_MS;
+pub use watch::MIN_BYTES_PER_SECOND;
+
+#[cfg(test)]
+mod tests;

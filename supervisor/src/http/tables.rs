@@ -1,0 +1,186 @@
+//! The field tables of the requests every client shares.
+
+use deia::api::{LimitsRequest, SubmitRequest, TaskQuery};
+use deia::task::MAX_TASK_ID_BYTES;
+use serde_json::{Value, json};
+
+use super::fields::{Errors, Field, Fields, Kind, Presence};
+
+/// Most capabilities a task may ask for, and most bytes of each.
+const MAX_CAPABILITIES: usize = 64;
+/// Longest name of a bot, a pool or a capability.
+const MAX_NAME_BYTES: usize = 128;
+/// Longest cursor.
+const MAX_CURSOR_BYTES: usize = 256;
+/// Longest text serde is asked about here: content has a bound of its own (413).
+const NO_BOUND: usize = usize::MAX;
+/// A year: the longest attempt, and the longest wait.
+const YEAR_SECONDS: f64 = 31_536_000.0;
+/// Shortest attempt that is worth starting.
+const MIN_TIMEOUT_SECONDS: f64 = 0.001;
+
+const PRIORITIES: &[&str] = &["P0", "P1", "P2", "P3"];
+const TASK_TYPES: &[&str] = &["development", "analysis", "writing", "planning", "general"];
+const STATUSES: &[&str] = &[
+    "scheduled",
+    "queued",
+    "running",
+    "succeeded",
+    "dead",
+    "cancelled",
+    "expired",
+];
+
+const fn field(name: &'static str, kind: Kind, presence: Presence) -> Field {
+    Field {
+        name,
+        kind,
+        presence,
+    }
+}
+
+impl Fields for SubmitRequest {
+    const FIELDS: &'static [Field] = &[
+        field("content", Kind::Text(NO_BOUND), Presence::Optional),
+        field("task_id", Kind::Text(MAX_TASK_ID_BYTES), Presence::Nullable),
+        field("priority", Kind::Enum(PRIORITIES), Presence::Nullable),
+        field("type", Kind::Enum(TASK_TYPES), Presence::Nullable),
+        field(
+            "required_capabilities",
+            Kind::Texts(MAX_CAPABILITIES, MAX_NAME_BYTES),
+            Presence::Nullable,
+        ),
+        field("bot_id", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
+        field("pool", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
+        field("max_attempts", Kind::Int(1, 1000), Presence::Nullable),
+        field(
+            "timeout_seconds",
+            Kind::Float(MIN_TIMEOUT_SECONDS, YEAR_SECONDS),
+            Presence::Nullable,
+        ),
+        field("not_before", Kind::Time, Presence::Nullable),
+        field("metadata", Kind::Object, Presence::Nullable),
+        field(
+            "wait_seconds",
+            Kind::Float(0.0, YEAR_SECONDS),
+            Presence::Nullable,
+        ),
+    ];
+
+    fn check(&self, errors: &mut Errors) {
+        if let Some(id) = &self.task_id
+            && let Err(why) = id.parse::<deia::task::TaskId>()
+        {
+            let pattern = "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$";
+            errors.add(
+                &["task_id".into()],
+                "string_pattern_mismatch",
+                why.to_string(),
+                &Value::from(id.as_str()),
+                Some(json!({"pattern": pattern})),
+            );
+        }
+        errors.texts::<Self>(
+            "required_capabilities",
+            self.required_capabilities.as_deref(),
+        );
+        errors.text::<Self>("bot_id", self.bot_id.as_deref());
+        errors.text::<Self>("pool", self.pool.as_deref());
+        errors.number::<Self>("max_attempts", self.max_attempts.map(f64::from));
+        errors.number::<Self>("timeout_seconds", self.timeout_seconds);
+        errors.number::<Self>("wait_seconds", self.wait_seconds);
+    }
+}
+
+impl Fields for LimitsRequest {
+    const FIELDS: &'static [Field] = &[
+        field(
+            "min_bots",
+            Kind::Int(0, u32::MAX as i64),
+            Presence::Nullable,
+        ),
+        field(
+            "max_bots",
+            Kind::Int(0, u32::MAX as i64),
+            Presence::Nullable,
+        ),
+        field("resume", Kind::Bool, Presence::Optional),
+    ];
+}
+
+impl Fields for TaskQuery {
+    const FIELDS: &'static [Field] = &[
+        field("status", Kind::Enum(STATUSES), Presence::Optional),
+        field("bot", Kind::Text(MAX_NAME_BYTES), Presence::Optional),
+        field("type", Kind::Enum(TASK_TYPES), Presence::Optional),
+        field("priority", Kind::Enum(PRIORITIES), Presence::Optional),
+        field("limit", Kind::Int(1, 1000), Presence::Optional),
+        field("cursor", Kind::Text(MAX_CURSOR_BYTES), Presence::Optional),
+    ];
+
+    fn check(&self, errors: &mut Errors) {
+        errors.text::<Self>("bot", self.bot.as_deref());
+        errors.text::<Self>("cursor", self.cursor.as_deref());
+        errors.number::<Self>("limit", self.limit.map(f64::from));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use deia::task::{Priority, TaskStatus, TaskType};
+
+    use super::*;
+
+    /// A name added to an enum and forgotten here would be refused with a list that lacks it.
+    #[test]
+    fn the_tables_know_every_name() {
+        assert!(
+            Priority::ALL
+                .iter()
+                .map(|p| p.as_str())
+                .eq(PRIORITIES.iter().copied())
+        );
+        assert!(
+            TaskType::ALL
+                .iter()
+                .map(|t| t.as_str())
+                .eq(TASK_TYPES.iter().copied())
+        );
+        assert!(
+            TaskStatus::ALL
+                .iter()
+                .map(|s| s.as_str())
+                .eq(STATUSES.iter().copied())
+        );
+    }
+
+    #[test]
+    fn the_tables_know_every_field() {
+        let full = SubmitRequest {
+            task_id: Some("t".into()),
+            priority: Some(Priority::P0),
+            task_type: Some(TaskType::General),
+            required_capabilities: Some(vec![]),
+            bot_id: Some("b".into()),
+            pool: Some("p".into()),
+            max_attempts: Some(1),
+            timeout_seconds: Some(1.0),
+            not_before: Some(deia::time::Timestamp::from_micros(0)),
+            metadata: Some(serde_json::Map::new()),
+            wait_seconds: Some(1.0),
+            ..SubmitRequest::default()
+        };
+        let Value::Object(object) = serde_json::to_value(&full).unwrap() else {
+            panic!()
+        };
+        let mut names: Vec<_> = SubmitRequest::FIELDS.iter().map(|f| f.name).collect();
+        names.sort_unstable();
+        let mut have: Vec<_> = object.keys().map(String::as_str).collect();
+        have.sort_unstable();
+        assert_eq!(names, have);
+        let mut errors = Errors::new("body");
+        full.check(&mut errors);
+        errors.object::<SubmitRequest>(&object);
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+}

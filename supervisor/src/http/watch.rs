@@ -1,0 +1,403 @@
+//! How long a connection has kept the daemon waiting, and when that is too long.
+//!
+//! ```text
+//!   accept ──> head ──> (body) ──> handler ──> answer ──> idle ──> head ...
+//!              └────── the client keeps us waiting in all but the handler ──┘
+//! ```
+//!
+//! One lazily re-armed timer per connection asks [`Watch::verdict`]; a request costs a few relaxed
+//! atomic stores and no timer. (hyper's own `header_read_timeout` was tried first: it does cover the
+//! first byte and the wait for the next head too, but with one value for all three, a timer
+//! registration per request, and nothing for bodies and for clients that do not read.)
+//! Bodies and answers must move at [`MIN_BYTES_PER_SECOND`] on average once the grace is over, so a byte
+//! a second does not help. The same numbers say whom to put out when the house is full:
+//! [`Watch::kept_waiting_ms`].
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+
+use super::accept::EdgeLimits;
+
+/// Slowest a body may come, and an answer may be read, on average after the grace.
+pub const MIN_BYTES_PER_SECOND: u64 = 16 * 1024;
+
+/// What the acceptor asks of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Command {
+    /// Go on.
+    Serve = 0,
+    /// Finish what was asked, then close.
+    Finish = 1,
+    /// Close now.
+    Close = 2,
+}
+
+/// Why a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Late {
+    /// Nothing, or half a head, within the time.
+    Head,
+    /// No further request.
+    Idle,
+    /// The body stopped or trickles.
+    Body,
+    /// The answer is not read.
+    Write,
+}
+
+/// What the timer does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Look again after this many milliseconds.
+    Again(u64),
+    /// Too late.
+    Late(Late),
+}
+
+/// The clock of one connection. Every time is milliseconds since `base`, plus one; 0 is 'not waiting'.
+#[derive(Debug)]
+pub(super) struct Watch {
+    base: Instant,
+    head_since: AtomicU64,
+    head_bytes_since: AtomicU64,
+    served: AtomicBool,
+    body_since: AtomicU64,
+    body_moved: AtomicU64,
+    body_bytes: AtomicU64,
+    body_late: AtomicBool,
+    body_left: AtomicBool,
+    write_since: AtomicU64,
+    write_bytes: AtomicU64,
+    command: AtomicU8,
+    unread: AtomicBool,
+    /// The connection's task.
+    pub(super) task: AtomicWaker,
+    /// Whoever reads the body; usually the same task.
+    pub(super) reader: AtomicWaker,
+}
+
+impl Watch {
+    pub(super) fn new(base: Instant) -> Self {
+        let watch = Self {
+            base,
+            head_since: AtomicU64::new(0),
+            head_bytes_since: AtomicU64::new(0),
+            served: AtomicBool::new(false),
+            body_since: AtomicU64::new(0),
+            body_moved: AtomicU64::new(0),
+            body_bytes: AtomicU64::new(0),
+            body_late: AtomicBool::new(false),
+            body_left: AtomicBool::new(false),
+            write_since: AtomicU64::new(0),
+            write_bytes: AtomicU64::new(0),
+            command: AtomicU8::new(Command::Serve as u8),
+            unread: AtomicBool::new(false),
+            task: AtomicWaker::new(),
+            reader: AtomicWaker::new(),
+        };
+        watch.head_since.store(watch.now(), Relaxed);
+        watch
+    }
+
+    /// Now, in this watch's milliseconds.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    /// Bytes came from the client.
+    pub(super) fn bytes_read(&self) {
+        if self.head_since.load(Relaxed) != 0 && self.head_bytes_since.load(Relaxed) == 0 {
+            self.head_bytes_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// The kernel holds bytes that the runtime has not told us of yet.
+    pub(super) fn note_unread(&self, unread: bool) {
+        self.unread.store(unread, Relaxed);
+    }
+
+    /// A request is being served.
+    pub(super) fn is_serving(&self) -> bool {
+        self.head_since.load(Relaxed) == 0
+    }
+
+    /// Nothing was asked that is not answered: closing now breaks no promise.
+    pub(super) fn may_close(&self) -> bool {
+        self.is_idle() && !self.unread.load(Relaxed)
+    }
+
+    /// A whole head is here.
+    pub(super) fn request_begins(&self, has_body: bool) {
+        self.head_since.store(0, Relaxed);
+        self.head_bytes_since.store(0, Relaxed);
+        self.served.store(true, Relaxed);
+        if has_body {
+            let now = self.now();
+            self.body_bytes.store(0, Relaxed);
+            self.body_moved.store(now, Relaxed);
+            self.body_since.store(now, Relaxed);
+        }
+        self.body_left.store(has_body, Relaxed);
+    }
+
+    /// A part of the body is here.
+    pub(super) fn body_moves(&self, bytes: u64) {
+        self.body_bytes.fetch_add(bytes, Relaxed);
+        self.body_moved.store(self.now(), Relaxed);
+    }
+
+    /// The body is complete.
+    pub(super) fn body_ends(&self) {
+        self.body_left.store(false, Relaxed);
+        self.body_since.store(0, Relaxed);
+    }
+
+    /// Nobody wants the rest of the body.
+    pub(super) fn body_is_dropped(&self) {
+        self.body_since.store(0, Relaxed);
+    }
+
+    /// The body must not be waited for any longer.
+    pub(super) fn body_is_late(&self) -> bool {
+        self.body_late.load(Relaxed)
+    }
+
+    /// Says so to whoever reads it.
+    pub(super) fn give_up_body(&self) {
+        self.body_since.store(0, Relaxed);
+        self.body_late.store(true, Relaxed);
+        self.reader.wake();
+    }
+
+    /// The last request's body was not read to its end: bytes of it may still arrive.
+    pub(super) fn has_unread_body(&self) -> bool {
+        self.body_left.load(Relaxed)
+    }
+
+    /// The answer was handed over, whole.
+    pub(super) fn request_ends(&self) {
+        self.head_since.store(self.now(), Relaxed);
+    }
+
+    /// The client's side took `written` of `offered` bytes; `None`: it takes none now.
+    pub(super) fn wrote(&self, written: Option<usize>, offered: usize) {
+        match written {
+            Some(n) if n >= offered => {
+                if self.write_since.load(Relaxed) != 0 {
+                    self.write_since.store(0, Relaxed);
+                }
+            }
+            Some(n) => {
+                self.begin_write();
+                self.write_bytes.fetch_add(n as u64, Relaxed);
+            }
+            None => self.begin_write(),
+        }
+    }
+
+    fn begin_write(&self) {
+        if self.write_since.load(Relaxed) == 0 {
+            self.write_bytes.store(0, Relaxed);
+            self.write_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// Waits for a request of which no byte has come.
+    pub(super) fn is_idle(&self) -> bool {
+        self.head_since.load(Relaxed) != 0
+            && self.head_bytes_since.load(Relaxed) == 0
+            && self.write_since.load(Relaxed) == 0
+    }
+
+    /// How long the client has kept us waiting; 0 while the daemon is the one who works.
+    pub(super) fn kept_waiting_ms(&self, now: u64) -> u64 {
+        [&self.head_since, &self.body_since, &self.write_since]
+            .iter()
+            .map(|since| since.load(Relaxed))
+            .filter(|since| *since != 0)
+            .map(|since| now.saturating_sub(since))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Whether a time-out is over at `now`, else when to look again.
+    pub(super) fn verdict(&self, now: u64, limits: &EdgeLimits) -> Verdict {
+        let mut next = now + limits.shortest_ms();
+        let mut late = None;
+        let mut due = |at: u64, what: Late| {
+            if at <= now {
+                late = late.or(Some(what));
+            } else {
+                next = next.min(at);
+            }
+        };
+        let write = self.write_since.load(Relaxed);
+        if write != 0 {
+            let earned = self.write_bytes.load(Relaxed) * 1000 / MIN_BYTES_PER_SECOND;
+            due(write + millis(limits.write_timeout) + earned, Late::Write);
+        }
+        let body = self.body_since.load(Relaxed);
+        if body != 0 {
+            let grace = millis(limits.body_timeout);
+            let earned = self.body_bytes.load(Relaxed) * 1000 / MIN_BYTES_PER_SECOND;
+            due(body + grace + earned, Late::Body);
+            due(self.body_moved.load(Relaxed) + grace, Late::Body);
+        }
+        let head = self.head_since.load(Relaxed);
+        if head != 0 {
+            let bytes = self.head_bytes_since.load(Relaxed);
+            if bytes != 0 {
+                due(bytes + millis(limits.header_timeout), Late::Head);
+            } else if self.served.load(Relaxed) {
+                due(head + millis(limits.idle_timeout), Late::Idle);
+            } else {
+                due(head + millis(limits.header_timeout), Late::Head);
+            }
+        }
+        match late {
+            Some(what) => Verdict::Late(what),
+            None => Verdict::Again(next - now),
+        }
+    }
+
+    /// Asks the connection for something; never less than it was asked before.
+    pub(super) fn ask(&self, command: Command) {
+        self.command.fetch_max(command as u8, Relaxed);
+        self.task.wake();
+    }
+
+    pub(super) fn command(&self) -> Command {
+        match self.command.load(Relaxed) {
+            0 => Command::Serve,
+            1 => Command::Finish,
+            _ => Command::Close,
+        }
+    }
+}
+
+/// A duration in whole milliseconds, at least one.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX / 4)
+        .clamp(1, u64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> EdgeLimits {
+        EdgeLimits {
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            ..EdgeLimits::default()
+        }
+    }
+
+    #[test]
+    fn a_silent_connection_is_late_after_the_header_timeout() {
+        let watch = Watch::new(Instant::now());
+        let t0 = watch.head_since.load(Relaxed);
+        assert_eq!(watch.verdict(t0, &limits()), Verdict::Again(10_000));
+        assert_eq!(watch.verdict(t0 + 9_999, &limits()), Verdict::Again(1));
+        assert_eq!(
+            watch.verdict(t0 + 10_000, &limits()),
+            Verdict::Late(Late::Head)
+        );
+    }
+
+    #[test]
+    fn between_requests_the_idle_timeout_holds_until_a_byte_comes() {
+        let watch = Watch::new(Instant::now());
+        watch.request_begins(false);
+        assert!(matches!(
+            watch.verdict(1_000_000, &limits()),
+            Verdict::Again(_)
+        ));
+        watch.request_ends();
+        let t0 = watch.head_since.load(Relaxed);
+        assert!(watch.is_idle());
+        assert!(matches!(
+            watch.verdict(t0 + 59_999, &limits()),
+            Verdict::Again(1)
+        ));
+        assert_eq!(
+            watch.verdict(t0 + 60_000, &limits()),
+            Verdict::Late(Late::Idle)
+        );
+        watch.bytes_read();
+        assert!(!watch.is_idle());
+        let t1 = watch.head_bytes_since.load(Relaxed);
+        assert_eq!(
+            watch.verdict(t1 + 10_000, &limits()),
+            Verdict::Late(Late::Head)
+        );
+    }
+
+    #[test]
+    fn a_trickling_body_is_late_and_a_steady_one_is_not() {
+        let watch = Watch::new(Instant::now());
+        watch.request_begins(true);
+        let t0 = watch.body_since.load(Relaxed);
+        // A byte a second: the last one just now, and still too slow over all.
+        watch.body_bytes.store(11, Relaxed);
+        watch.body_moved.store(t0 + 10_900, Relaxed);
+        assert_eq!(
+            watch.verdict(t0 + 11_000, &limits()),
+            Verdict::Late(Late::Body)
+        );
+        // 1 MiB a second for a minute.
+        watch.body_bytes.store(60 << 20, Relaxed);
+        watch.body_moved.store(t0 + 59_000, Relaxed);
+        assert!(matches!(
+            watch.verdict(t0 + 60_000, &limits()),
+            Verdict::Again(_)
+        ));
+        // ... and then nothing.
+        assert_eq!(
+            watch.verdict(t0 + 69_000, &limits()),
+            Verdict::Late(Late::Body)
+        );
+        watch.body_ends();
+        assert!(matches!(
+            watch.verdict(t0 + 90_000, &limits()),
+            Verdict::Again(_)
+        ));
+    }
+
+    #[test]
+    fn an_answer_nobody_reads_is_late() {
+        let watch = Watch::new(Instant::now());
+        watch.request_begins(false);
+        watch.wrote(Some(10), 100);
+        watch.wrote(None, 90);
+        let t0 = watch.write_since.load(Relaxed);
+        assert!(matches!(
+            watch.verdict(t0 + 9_000, &limits()),
+            Verdict::Again(_)
+        ));
+        assert_eq!(
+            watch.verdict(t0 + 10_001, &limits()),
+            Verdict::Late(Late::Write)
+        );
+        watch.wrote(Some(90), 90);
+        assert!(matches!(
+            watch.verdict(t0 + 10_001, &limits()),
+            Verdict::Again(_)
+        ));
+    }
+
+    #[test]
+    fn whoever_keeps_us_waiting_longest_is_known_and_work_does_not_count() {
+        let watch = Watch::new(Instant::now());
+        let t0 = watch.head_since.load(Relaxed);
+        assert_eq!(watch.kept_waiting_ms(t0 + 500), 500);
+        watch.request_begins(false);
+        assert_eq!(watch.kept_waiting_ms(t0 + 500_000), 0);
+    }
+}
