@@ -10,6 +10,7 @@
 pub mod brain;
 pub mod daemon;
 pub mod demo;
+pub mod durable;
 pub mod fleet;
 pub mod http;
 pub mod logs;

@@ -55,10 +55,26 @@ struct RunArgs {
 
 fn main() -> ExitCode {
     match Cli::parse() {
-        Cli { verb: Some(Verb::Worker), .. } => deia_worker::main(),
-        Cli { verb: Some(Verb::Demo { once }), .. } => demo::run(once),
-        Cli { verb: Some(Verb::Openapi), .. } => daemon::print_openapi(),
-        Cli { verb: Some(Verb::Run(args)), .. } | Cli { verb: None, run: args } => daemon::run(Options {
+        Cli {
+            verb: Some(Verb::Worker),
+            ..
+        } => deia_worker::main(),
+        Cli {
+            verb: Some(Verb::Demo { once }),
+            ..
+        } => demo::run(once),
+        Cli {
+            verb: Some(Verb::Openapi),
+            ..
+        } => daemon::print_openapi(),
+        Cli {
+            verb: Some(Verb::Run(args)),
+            ..
+        }
+        | Cli {
+            verb: None,
+            run: args,
+        } => daemon::run(Options {
             home: args.home,
             config: args.config,
             listen: args.listen,

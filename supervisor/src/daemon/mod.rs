@@ -1,7 +1,12 @@
-//! The daemon as a whole.
+//! The daemon as a whole: started, running, stopped.
 
 pub mod command;
 pub mod engine;
 pub mod health;
 pub mod home;
 pub mod intake;
+pub mod reload;
+mod run;
+mod signals;
+
+pub use run::{Options, print_openapi, run};

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use deia::config::{Config, Http};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::command::{Command, MAX_COMMANDS};
+use super::command::MAX_COMMANDS;
 use super::engine::{Ended, Engine, Parts};
 use super::home::Home;
 use super::{reload, signals};
@@ -26,7 +25,7 @@ use crate::http::guard::{Guard, HashedTokens};
 use crate::http::peer::{Admission, deia_group};
 use crate::http::routes::{Api, service};
 use crate::logs::{self, LogHandle};
-use crate::settings::{Settings, StartupRefusal};
+use crate::settings::{EXIT_CONFIG, Overrides, Settings};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 
@@ -44,9 +43,6 @@ pub struct Options {
     /// The port to answer HTTP on.
     pub port: Option<u16>,
 }
-
-/// The configuration can't be used (`sysexits.h`: EX_CONFIG).
-const EXIT_CONFIG: u8 = 78;
 
 /// The store can't be trusted any more: a new start recovers.
 const EXIT_STORE: u8 = 70;
@@ -75,7 +71,10 @@ pub fn run(options: Options) -> ExitCode {
 }
 
 fn fail(code: u8, text: &str) -> ExitCode {
-    #[expect(clippy::print_stderr, reason = "there may be no log yet, and somebody watches")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "there may be no log yet, and somebody watches"
+    )]
     {
         eprintln!("deia: {text}");
     }
@@ -86,13 +85,20 @@ async fn serve(options: Options) -> ExitCode {
     let epoch = Instant::now();
     let root = match std::path::absolute(&options.home) {
         Ok(root) if root.is_dir() => root,
-        Ok(root) => return fail(1, &format!("the home {} is no directory: make it, or name another with --home", root.display())),
+        Ok(root) => {
+            return fail(
+                1,
+                &format!(
+                    "the home {} is no directory: make it, or name another with --home",
+                    root.display()
+                ),
+            );
+        }
         Err(e) => return fail(1, &format!("--home {}: {e}", options.home.display())),
     };
-    let adjust = Adjust::of(&options);
-    let settings = match Settings::load(&root, options.config.as_deref(), adjust) {
+    let settings = match Settings::load(&root, options.config.clone(), overrides(&options)) {
         Ok(settings) => settings,
-        Err(StartupRefusal(why)) => return fail(EXIT_CONFIG, &why.to_string()),
+        Err(why) => return fail(EXIT_CONFIG, &why.to_string()),
     };
     let config = settings.current();
     let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
@@ -103,9 +109,14 @@ async fn serve(options: Options) -> ExitCode {
     };
     let log = match logs::init(&home.logs, &config) {
         Ok(log) => log,
-        Err(e) => return fail(1, &format!("cannot write logs in {}: {e}", home.logs.display())),
+        Err(e) => {
+            return fail(
+                1,
+                &format!("cannot write logs in {}: {e}", home.logs.display()),
+            );
+        }
     };
-    settings.log_loaded();
+    reload::log_loaded(&settings);
     let code = match start(&home, settings, epoch, &log).await {
         Ok(daemon) => daemon.run_to_end().await,
         Err(e) => {
@@ -134,7 +145,12 @@ struct Daemon {
     store: Arc<dyn Store>,
 }
 
-async fn start(home: &Home, settings: Settings, epoch: Instant, log: &LogHandle) -> io::Result<Daemon> {
+async fn start(
+    home: &Home,
+    settings: Settings,
+    epoch: Instant,
+    log: &LogHandle,
+) -> io::Result<Daemon> {
     let config = settings.current();
     let (committed_to, committed) = mpsc::channel(MAX_COMMITTED);
     let database = home.database();
@@ -150,7 +166,10 @@ async fn start(home: &Home, settings: Settings, epoch: Instant, log: &LogHandle)
     let tcp = TcpListener::bind(config.http.listen).await.map_err(|e| {
         io::Error::new(
             e.kind(),
-            format!("cannot listen on {}: {e}; choose another http.listen or --listen", config.http.listen),
+            format!(
+                "cannot listen on {}: {e}; choose another http.listen or --listen",
+                config.http.listen
+            ),
         )
     })?;
     let address = tcp.local_addr()?;
@@ -160,8 +179,17 @@ async fn start(home: &Home, settings: Settings, epoch: Instant, log: &LogHandle)
     let (condition_to, condition) = watch::channel(super::health::Condition::default());
     let outputs = Outputs::default();
     let pids = BotPids::default();
-    let spawner = Spawner::start(PathBuf::from("/proc/self/exe"), pids.clone(), events_to.clone())?;
-    tokio::spawn(sessions::accept(bots_socket, events_to.clone(), outputs.clone(), epoch));
+    let spawner = Spawner::start(
+        PathBuf::from("/proc/self/exe"),
+        pids.clone(),
+        events_to.clone(),
+    )?;
+    tokio::spawn(sessions::accept(
+        bots_socket,
+        events_to.clone(),
+        outputs.clone(),
+        epoch,
+    ));
     tokio::spawn(strays::watch(pids.clone()));
 
     let (limits_to, limits) = watch::channel(edge_limits(&config.http));
@@ -185,9 +213,14 @@ async fn start(home: &Home, settings: Settings, epoch: Instant, log: &LogHandle)
         .await
         .map_err(|_| io::Error::other("the queue could not be read; the log says why"))?;
 
-    let config = reload::start(settings, commands_to.clone(), log.clone(), move |config: &Config| {
-        limits_to.send_replace(edge_limits(&config.http));
-    });
+    let config = reload::start(
+        settings,
+        commands_to.clone(),
+        log.clone(),
+        move |config: &Config| {
+            limits_to.send_replace(edge_limits(&config.http));
+        },
+    );
     let api = Arc::new(Api {
         commands: commands_to.clone(),
         store: store.clone(),
@@ -200,13 +233,17 @@ async fn start(home: &Home, settings: Settings, epoch: Instant, log: &LogHandle)
     });
     let (router, _) = service(api);
     let guard = Arc::new(Guard::new(
+        Some(address),
         &config.current().http,
-        address,
-        home.admin_socket(),
         Arc::new(HashedTokens::default()),
+        home.admin_socket(),
     ));
     let admission = Admission::of_this_process(Arc::new(move |pid| pids.contains(pid)));
-    let edge = Edge { router, guard, limits };
+    let edge = Edge {
+        router,
+        guard,
+        limits,
+    };
     let servers = vec![
         serve_tcp(Arc::new(tcp), edge.clone()),
         serve_admin(Arc::new(admin_socket), edge, Arc::new(admission)),
@@ -231,7 +268,7 @@ async fn start(home: &Home, settings: Settings, epoch: Instant, log: &LogHandle)
 }
 
 fn edge_limits(http: &Http) -> EdgeLimits {
-    EdgeLimits::of(http)
+    EdgeLimits::from(http)
 }
 
 impl Daemon {
@@ -248,7 +285,10 @@ impl Daemon {
         }
         match (ended, closed) {
             (Ok(Ok(Ended::Stopped)), Ok(())) => {
-                tracing::info!(event = "drain_completed", "deia has stopped; nothing that was accepted is lost");
+                tracing::info!(
+                    event = "drain_completed",
+                    "deia has stopped; nothing that was accepted is lost"
+                );
                 ExitCode::SUCCESS
             }
             (Ok(Ok(Ended::StoreBroken(why))), _) => {
@@ -273,43 +313,13 @@ fn remove(socket: &Path) {
 }
 
 /// What the command line changes in every configuration that is loaded.
-#[derive(Debug, Clone, Default)]
-pub struct Adjust {
-    listen: Option<SocketAddr>,
-    port: Option<u16>,
-    bot_id: Option<String>,
-}
-
-impl Adjust {
-    fn of(options: &Options) -> Self {
-        Self {
-            listen: options.listen,
-            port: options.port,
-            bot_id: options.bot_id.clone(),
-        }
-    }
-
-    /// Applies it.
-    pub fn apply(&self, config: &mut Config) {
-        if let Some(listen) = self.listen {
-            config.http.listen = listen;
-        }
-        if let Some(port) = self.port {
-            config.http.listen.set_port(port);
-        }
-        if let Some(name) = &self.bot_id
-            && let Some(mut pool) = config.bots.first().cloned()
-        {
-            if let Some(named) = config.bots.iter().find(|pool| pool.name == *name) {
-                pool = named.clone();
-            }
-            pool.name.clone_from(name);
-            pool.min = 1;
-            pool.max = Some(1);
-            config.bots = vec![pool];
-            config.bot_limits.min_bots = 1;
-            config.bot_limits.max_bots = 1;
-        }
+fn overrides(options: &Options) -> Overrides {
+    let port = options
+        .port
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    Overrides {
+        listen: options.listen.or(port),
+        bot_id: options.bot_id.clone(),
     }
 }
 

@@ -11,12 +11,17 @@ use tokio::sync::{mpsc, oneshot};
 use super::command::Command;
 use super::reload::ConfigHandle;
 use crate::logs::LogHandle;
+use crate::settings::When;
 
 /// Listens until the main loop has ended.
 ///
 /// # Errors
 /// When the handlers can't be installed.
-pub fn listen(commands: mpsc::Sender<Command>, config: ConfigHandle, log: LogHandle) -> io::Result<()> {
+pub fn listen(
+    commands: mpsc::Sender<Command>,
+    config: ConfigHandle,
+    log: LogHandle,
+) -> io::Result<()> {
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2])?;
     tokio::spawn(async move {
         while let Some(origin) = signals.next().await {
@@ -31,7 +36,7 @@ pub fn listen(commands: mpsc::Sender<Command>, config: ConfigHandle, log: LogHan
                 SIGHUP => {
                     log.reopen();
                     // The outcome is in the log; a signal has no other answer.
-                    let _ = config.reload().await;
+                    let _ = config.reload(When::Always).await;
                 }
                 SIGUSR1 => dump(&commands).await,
                 SIGUSR2 => tracing::warn!(

@@ -486,7 +486,7 @@ fn keep(path: &Path, wanted: Option<Override>) -> io::Result<()> {
         },
         Some(wanted) => {
             let text = serde_json::to_string(&wanted).map_err(io::Error::other)?;
-            crate::settings::write_durably(path, text.as_bytes())
+            crate::durable::write(path, text.as_bytes())
         }
     }
 }

@@ -26,37 +26,59 @@ pub async fn list(State(api): State<Shared>) -> Result<Json<BotList>, ApiFailure
     (status = 200, body = BotView),
     (status = 404, body = deia::api::ApiError),
 ))]
-pub async fn show(State(api): State<Shared>, PathArgs(id): PathArgs<String>) -> Result<Json<BotView>, ApiFailure> {
+pub async fn show(
+    State(api): State<Shared>,
+    PathArgs(id): PathArgs<String>,
+) -> Result<Json<BotView>, ApiFailure> {
     let bots = api.ask(|reply| Command::Bots { reply }).await?;
-    let found = bots.into_iter().find(|bot| bot.id == id).ok_or_else(|| unknown(&id))?;
-    with_memory(vec![found]).await.pop().map(Json).ok_or_else(|| unknown(&id))
+    let found = bots
+        .into_iter()
+        .find(|bot| bot.id == id)
+        .ok_or_else(|| unknown(&id))?;
+    with_memory(vec![found])
+        .await
+        .pop()
+        .map(Json)
+        .ok_or_else(|| unknown(&id))
 }
 
 /// Runs a bot, also out of back-off and quarantine.
 #[utoipa::path(post, path = "/api/bots/{id}/start", tag = "bots", params(("id" = String, Path)), responses(
     (status = 200, body = BotActionAnswer), (status = 404, body = deia::api::ApiError), (status = 409, body = deia::api::ApiError)))]
-pub async fn start(State(api): State<Shared>, PathArgs(id): PathArgs<String>) -> Result<Json<BotActionAnswer>, ApiFailure> {
+pub async fn start(
+    State(api): State<Shared>,
+    PathArgs(id): PathArgs<String>,
+) -> Result<Json<BotActionAnswer>, ApiFailure> {
     act(&api, id, BotAct::Start).await
 }
 
 /// Lets a bot finish what it has and stops it until it is started again.
 #[utoipa::path(post, path = "/api/bots/{id}/stop", tag = "bots", params(("id" = String, Path)), responses(
     (status = 200, body = BotActionAnswer), (status = 404, body = deia::api::ApiError), (status = 409, body = deia::api::ApiError)))]
-pub async fn stop(State(api): State<Shared>, PathArgs(id): PathArgs<String>) -> Result<Json<BotActionAnswer>, ApiFailure> {
+pub async fn stop(
+    State(api): State<Shared>,
+    PathArgs(id): PathArgs<String>,
+) -> Result<Json<BotActionAnswer>, ApiFailure> {
     act(&api, id, BotAct::Stop).await
 }
 
 /// Lets a bot finish what it has and starts it anew.
 #[utoipa::path(post, path = "/api/bots/{id}/restart", tag = "bots", params(("id" = String, Path)), responses(
     (status = 200, body = BotActionAnswer), (status = 404, body = deia::api::ApiError), (status = 409, body = deia::api::ApiError)))]
-pub async fn restart(State(api): State<Shared>, PathArgs(id): PathArgs<String>) -> Result<Json<BotActionAnswer>, ApiFailure> {
+pub async fn restart(
+    State(api): State<Shared>,
+    PathArgs(id): PathArgs<String>,
+) -> Result<Json<BotActionAnswer>, ApiFailure> {
     act(&api, id, BotAct::Restart).await
 }
 
 /// Makes a bot give up what it has; its tasks are tried again.
 #[utoipa::path(post, path = "/api/bots/{id}/interrupt", tag = "bots", params(("id" = String, Path)), responses(
     (status = 200, body = BotActionAnswer), (status = 404, body = deia::api::ApiError), (status = 409, body = deia::api::ApiError)))]
-pub async fn interrupt(State(api): State<Shared>, PathArgs(id): PathArgs<String>) -> Result<Json<BotActionAnswer>, ApiFailure> {
+pub async fn interrupt(
+    State(api): State<Shared>,
+    PathArgs(id): PathArgs<String>,
+) -> Result<Json<BotActionAnswer>, ApiFailure> {
     act(&api, id, BotAct::Interrupt).await
 }
 
@@ -81,7 +103,13 @@ pub async fn interrupt_all(State(api): State<Shared>) -> Result<Json<Signalled>,
 
 async fn act(api: &Shared, id: String, act: BotAct) -> Result<Json<BotActionAnswer>, ApiFailure> {
     let name = id.clone();
-    let answer = api.ask(|reply| Command::ActOnBot { id: name, act, reply }).await?;
+    let answer = api
+        .ask(|reply| Command::ActOnBot {
+            id: name,
+            act,
+            reply,
+        })
+        .await?;
     let answer = answer.ok_or_else(|| unknown(&id))?;
     if answer.success {
         Ok(Json(answer))
@@ -105,7 +133,9 @@ pub(super) async fn with_memory(mut bots: Vec<BotView>) -> Vec<BotView> {
 }
 
 async fn resident_bytes(pid: u32) -> Option<u64> {
-    let statm = tokio::fs::read_to_string(format!("/proc/{pid}/statm")).await.ok()?;
+    let statm = tokio::fs::read_to_string(format!("/proc/{pid}/statm"))
+        .await
+        .ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }

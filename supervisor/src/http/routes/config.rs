@@ -8,11 +8,12 @@ use deia::time::Timestamp;
 use super::Shared;
 use crate::http::error::ApiFailure;
 use crate::http::extract::PathArgs;
+use crate::settings::When;
 
 /// Everything that is in force, defaults included.
 #[utoipa::path(get, path = "/api/config/current", tag = "config", responses((status = 200, body = Object)))]
 pub async fn current(State(api): State<Shared>) -> Json<serde_json::Value> {
-    Json(serde_json::to_value(&*api.config.current()).unwrap_or_default())
+    Json(deia::config::to_json(&api.config.current()))
 }
 
 /// One value, or a whole section, by its dotted name.
@@ -20,9 +21,13 @@ pub async fn current(State(api): State<Shared>) -> Json<serde_json::Value> {
     (status = 200, body = ConfigValue),
     (status = 404, body = deia::api::ApiError),
 ))]
-pub async fn value(State(api): State<Shared>, PathArgs(dotted): PathArgs<String>) -> Result<Json<ConfigValue>, ApiFailure> {
+pub async fn value(
+    State(api): State<Shared>,
+    PathArgs(dotted): PathArgs<String>,
+) -> Result<Json<ConfigValue>, ApiFailure> {
     let value = deia::config::value(&api.config.current(), &dotted);
-    let value = value.ok_or_else(|| ApiFailure::not_found(format!("Config key not found: {dotted}")))?;
+    let value =
+        value.ok_or_else(|| ApiFailure::not_found(format!("Config key not found: {dotted}")))?;
     Ok(Json(ConfigValue {
         key: dotted,
         value,
@@ -41,14 +46,24 @@ pub async fn status(State(api): State<Shared>) -> Json<ConfigStatus> {
     (status = 200, body = ReloadAnswer, description = "Applied; or `success: false` with the errors, and the last good configuration stays"),
 ))]
 pub async fn reload(State(api): State<Shared>) -> Result<Json<ReloadAnswer>, ApiFailure> {
-    api.config.reload().await.map(Json).ok_or_else(stopping)
+    api.config
+        .reload(When::Always)
+        .await
+        .map(Json)
+        .ok_or_else(stopping)
 }
 
 /// Applies the file if it has changed.
 #[utoipa::path(post, path = "/api/config/check-reload", tag = "config", responses((status = 200, body = CheckReloadAnswer)))]
-pub async fn check_reload(State(api): State<Shared>) -> Result<Json<CheckReloadAnswer>, ApiFailure> {
+pub async fn check_reload(
+    State(api): State<Shared>,
+) -> Result<Json<CheckReloadAnswer>, ApiFailure> {
     let before = api.config.status().generation;
-    let answer = api.config.reload().await.ok_or_else(stopping)?;
+    let answer = api
+        .config
+        .reload(When::IfChanged)
+        .await
+        .ok_or_else(stopping)?;
     Ok(Json(CheckReloadAnswer {
         reloaded: answer.success && answer.generation != before,
         config_version: answer.config_version,

@@ -6,7 +6,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
 /// Made once: it is the same for every daemon of a version.
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| super::document().to_json().unwrap_or_default());
+static DOCUMENT: LazyLock<String> =
+    LazyLock::new(|| super::document().to_json().unwrap_or_default());
 
 /// This API's OpenAPI document.
 #[utoipa::path(get, path = "/openapi.json", tag = "status", responses((status = 200, body = Object)))]

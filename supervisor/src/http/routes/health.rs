@@ -17,9 +17,12 @@ use crate::daemon::health::Condition;
 ))]
 pub async fn health(State(api): State<Shared>) -> Response {
     let condition = api.condition.borrow().clone();
-    let reasons = reasons(&condition, &api.config.degraded());
+    let reasons = reasons(&condition, api.config.degraded());
     let state = match &condition {
-        Condition { stopping: true, .. } | Condition { refusing: Some(_), .. } => HealthState::Draining,
+        Condition { stopping: true, .. }
+        | Condition {
+            refusing: Some(_), ..
+        } => HealthState::Draining,
         _ if reasons.is_empty() => HealthState::Ok,
         _ => HealthState::Degraded,
     };
@@ -65,10 +68,14 @@ fn probe(ok: bool, reasons: Vec<String>) -> Probe {
 }
 
 fn code(ok: bool) -> StatusCode {
-    if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    if ok {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }
 
-fn reasons(condition: &Condition, config: &[String]) -> Vec<String> {
+fn reasons(condition: &Condition, config: Option<String>) -> Vec<String> {
     let quarantined = condition
         .quarantined
         .iter()
@@ -79,7 +86,7 @@ fn reasons(condition: &Condition, config: &[String]) -> Vec<String> {
         .into_iter()
         .chain(condition.store_fault.clone())
         .chain(quarantined)
-        .chain(config.iter().cloned())
+        .chain(config)
         .collect()
 }
 
@@ -95,9 +102,9 @@ mod tests {
             stopping: false,
             quarantined: vec!["coder".into()],
         };
-        let reasons = reasons(&condition, &["last good configuration in use".into()]);
+        let reasons = reasons(&condition, Some("last good configuration in use".into()));
         assert_eq!(reasons.len(), 4);
         assert!(reasons[2].contains("coder"), "{reasons:?}");
-        assert!(super::reasons(&Condition::default(), &[]).is_empty());
+        assert!(super::reasons(&Condition::default(), None).is_empty());
     }
 }

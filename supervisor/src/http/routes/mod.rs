@@ -56,10 +56,16 @@ pub type Shared = Arc<Api>;
 
 impl Api {
     /// Asks the main loop.
-    pub(super) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ApiFailure> {
+    pub(super) async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, ApiFailure> {
         let (reply, answer) = oneshot::channel();
         let ending = |_| ApiFailure::unavailable("stopping", "the daemon is stopping", 1);
-        self.commands.send(command(reply)).await.map_err(|_| ending(()))?;
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| ending(()))?;
         answer.await.map_err(|_| ending(()))
     }
 }
@@ -86,8 +92,11 @@ pub(super) fn refused(why: Refused) -> ApiFailure {
             5,
         ),
         Refused::Store(why) => ApiFailure::unavailable("store_unavailable", why, 1),
-        Refused::UnknownTask => ApiFailure::not_found("there is no such task").detail("it may be older than tasks.retention_days"),
-        Refused::WrongStatus(status) => ApiFailure::conflict("wrong_status", format!("the task is {status}")),
+        Refused::UnknownTask => ApiFailure::not_found("there is no such task")
+            .detail("it may be older than tasks.retention_days"),
+        Refused::WrongStatus(status) => {
+            ApiFailure::conflict("wrong_status", format!("the task is {status}"))
+        }
         Refused::Limits(why) => ApiFailure::bad_request("limits", why),
     }
 }
@@ -105,9 +114,13 @@ pub fn document() -> OpenApi {
     let info = InfoBuilder::new()
         .title("deia")
         .version(deia::VERSION)
-        .description(Some("A supervisor daemon for a fleet of LLM bots. `x-scope` is what a caller needs."))
+        .description(Some(
+            "A supervisor daemon for a fleet of LLM bots. `x-scope` is what a caller needs.",
+        ))
         .license(Some(LicenseBuilder::new().name("MIT").build()));
-    OpenApiBuilder::from(std::mem::take(document)).info(info.build()).build()
+    OpenApiBuilder::from(std::mem::take(document))
+        .info(info.build())
+        .build()
 }
 
 fn all() -> ScopedRouter<Shared> {

@@ -54,8 +54,18 @@ const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Get, "/api/messaging/conversation/{other}", Read, MESSAGES),
     (Post, "/api/messaging/broadcast", Submit, MESSAGES),
     (Post, "/api/scheduling/record-execution", Bot, LEARNING),
-    (Get, "/api/scheduling/recommendation/{task_type}", Read, LEARNING),
-    (Get, "/api/scheduling/bot-performance/{bot_id}", Read, LEARNING),
+    (
+        Get,
+        "/api/scheduling/recommendation/{task_type}",
+        Read,
+        LEARNING,
+    ),
+    (
+        Get,
+        "/api/scheduling/bot-performance/{bot_id}",
+        Read,
+        LEARNING,
+    ),
     (Get, "/api/scheduling/task-type/{task_type}", Read, LEARNING),
     (Get, "/api/scheduling/insights", Read, LEARNING),
     (Get, "/api/scheduling/history", Read, LEARNING),
@@ -65,11 +75,26 @@ const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Post, "/api/dashboard/alerts/{id}/resolve", Admin, HEALTH),
     (Post, "/api/disaster-recovery/backup", Admin, RECOVERY),
     (Post, "/api/disaster-recovery/restore/{id}", Admin, RECOVERY),
-    (Post, "/api/disaster-recovery/restore-point", Admin, RECOVERY),
+    (
+        Post,
+        "/api/disaster-recovery/restore-point",
+        Admin,
+        RECOVERY,
+    ),
     (Get, "/api/disaster-recovery/backup-history", Read, RECOVERY),
-    (Get, "/api/disaster-recovery/restore-point/{id}", Read, RECOVERY),
+    (
+        Get,
+        "/api/disaster-recovery/restore-point/{id}",
+        Read,
+        RECOVERY,
+    ),
     (Get, "/api/disaster-recovery/status", Read, RECOVERY),
-    (Post, "/api/disaster-recovery/mark-shutdown", Admin, RECOVERY),
+    (
+        Post,
+        "/api/disaster-recovery/mark-shutdown",
+        Admin,
+        RECOVERY,
+    ),
     (Post, "/api/audit/log", Submit, AUDIT),
     (Get, "/api/audit/query", Read, AUDIT),
     (Get, "/api/audit/actor/{id}", Read, AUDIT),
@@ -79,15 +104,35 @@ const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Get, "/api/audit/statistics", Read, AUDIT),
     (Get, "/api/monitoring/process/{bot_id}", Read, MONITORING),
     (Get, "/api/monitoring/process/all/health", Read, MONITORING),
-    (Get, "/api/monitoring/process/{bot_id}/memory-leak", Read, MONITORING),
+    (
+        Get,
+        "/api/monitoring/process/{bot_id}/memory-leak",
+        Read,
+        MONITORING,
+    ),
     (Get, "/api/monitoring/api/status", Read, MONITORING),
     (Get, "/api/monitoring/queue/status", Read, MONITORING),
     (Get, "/api/monitoring/queue/bottlenecks", Read, MONITORING),
     (Get, "/api/monitoring/failures/stats", Read, MONITORING),
-    (Get, "/api/monitoring/failures/cascade-risk", Read, MONITORING),
+    (
+        Get,
+        "/api/monitoring/failures/cascade-risk",
+        Read,
+        MONITORING,
+    ),
     (Get, "/api/monitoring/failures/trends", Read, MONITORING),
-    (Get, "/api/monitoring/observability/snapshot", Read, MONITORING),
-    (Get, "/api/monitoring/observability/history/{kind}", Read, MONITORING),
+    (
+        Get,
+        "/api/monitoring/observability/snapshot",
+        Read,
+        MONITORING,
+    ),
+    (
+        Get,
+        "/api/monitoring/observability/history/{kind}",
+        Read,
+        MONITORING,
+    ),
     (Post, "/api/monitoring/queue/add-task", Submit, MONITORING),
     (Post, "/api/monitoring/queue/complete-task", Bot, MONITORING),
     (Post, "/api/monitoring/failures/record", Bot, MONITORING),
@@ -116,7 +161,12 @@ fn of(scope: Scope) -> OpenApiRouter<Shared> {
         let operation = OperationBuilder::new()
             .summary(Some(format!("Not built yet: {feature}")))
             .tag("not built yet")
-            .response("501", ResponseBuilder::new().description("`not_implemented`").build())
+            .response(
+                "501",
+                ResponseBuilder::new()
+                    .description("`not_implemented`")
+                    .build(),
+            )
             .extensions(Some(ExtensionsBuilder::new().add(MARK, true).build()))
             .build();
         let document = router.get_openapi_mut();

@@ -75,7 +75,12 @@ pub struct OrchestrateBotStatus {
 #[utoipa::path(get, path = "/api/orchestrate/status", tag = "tasks", responses((status = 200, body = OrchestrateStatus)))]
 pub async fn status(State(api): State<Shared>) -> Result<Json<OrchestrateStatus>, ApiFailure> {
     let bots = api.ask(|reply| Command::Bots { reply }).await?;
-    let queued_tasks = api.store.counts().await.map_err(unreadable)?.of(TaskStatus::Queued);
+    let queued_tasks = api
+        .store
+        .counts()
+        .await
+        .map_err(unreadable)?
+        .of(TaskStatus::Queued);
     let bots: std::collections::BTreeMap<_, _> = bots
         .into_iter()
         .filter(|bot| matches!(bot.actual, Actual::Ready | Actual::Busy))

@@ -20,6 +20,7 @@ use super::tasks::{known_form, record};
 use crate::fleet::outputs::{Follower, Next};
 use crate::http::error::ApiFailure;
 use crate::http::extract::{PathArgs, QueryArgs};
+use crate::http::fields::{Field, Fields, Kind, Presence};
 
 /// `?follow=true`.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, IntoParams)]
@@ -27,6 +28,14 @@ use crate::http::extract::{PathArgs, QueryArgs};
 pub struct OutputQuery {
     /// Stream it as it comes, until the task has ended.
     pub follow: Option<bool>,
+}
+
+impl Fields for OutputQuery {
+    const FIELDS: &'static [Field] = &[Field {
+        name: "follow",
+        kind: Kind::Bool,
+        presence: Presence::Optional,
+    }];
 }
 
 /// How often a follower looks whether a task that waits has begun.
@@ -59,11 +68,18 @@ pub async fn output(
             let event = following.next().await?;
             Some((Ok::<_, Infallible>(event), following))
         });
-        return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
+        return Ok(Sse::new(events)
+            .keep_alive(KeepAlive::default())
+            .into_response());
     }
     let output = match api.outputs.so_far(&id) {
         Some(text) => text,
-        None => api.store.output(id.clone()).await.map_err(unreadable)?.unwrap_or_default(),
+        None => api
+            .store
+            .output(id.clone())
+            .await
+            .map_err(unreadable)?
+            .unwrap_or_default(),
     };
     Ok(Json(OutputView {
         task_id: id.to_string(),
@@ -95,7 +111,9 @@ impl Following {
                         self.said += text.len();
                         return Some(event("output", &json!({ "text": text })));
                     }
-                    Some(Next::Ended(status)) if status.is_final() => return Some(self.end(status)),
+                    Some(Next::Ended(status)) if status.is_final() => {
+                        return Some(self.end(status));
+                    }
                     Some(Next::Ended(status)) => {
                         self.follower = None;
                         self.said = 0;
@@ -114,7 +132,13 @@ impl Following {
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
-            let whole = self.api.store.output(self.id.clone()).await.ok()?.unwrap_or_default();
+            let whole = self
+                .api
+                .store
+                .output(self.id.clone())
+                .await
+                .ok()?
+                .unwrap_or_default();
             if let Some(rest) = whole.get(self.said..).filter(|rest| !rest.is_empty()) {
                 self.said = whole.len();
                 return Some(event("output", &json!({ "text": rest })));

@@ -26,6 +26,8 @@ pub async fn limits(
     State(api): State<Shared>,
     JsonBody(request): JsonBody<LimitsRequest>,
 ) -> Result<Json<LimitsAnswer>, ApiFailure> {
-    let said = api.ask(|reply| Command::SetLimits { request, reply }).await?;
+    let said = api
+        .ask(|reply| Command::SetLimits { request, reply })
+        .await?;
     said.map(Json).map_err(refused)
 }

@@ -21,7 +21,12 @@ pub async fn status(State(api): State<Shared>) -> Result<Json<Status>, ApiFailur
     let current_task = bots.iter().find_map(|bot| bot.tasks.first().cloned());
     Ok(Json(Status {
         bot_id: api.config.first_pool(),
-        status: if current_task.is_some() { "working" } else { "idle" }.into(),
+        status: if current_task.is_some() {
+            "working"
+        } else {
+            "idle"
+        }
+        .into(),
         current_task,
         port: api.port,
         pid: std::process::id(),

@@ -63,7 +63,10 @@ pub async fn orchestrate(
     (status = 413, body = deia::api::ApiError),
     (status = 422, body = ValidationErrors, description = "The body is neither an array nor JSON lines"),
 ))]
-pub async fn batch(State(api): State<Shared>, request: Request) -> Result<Json<BatchAnswer>, ApiFailure> {
+pub async fn batch(
+    State(api): State<Shared>,
+    request: Request,
+) -> Result<Json<BatchAnswer>, ApiFailure> {
     let most = max_body_bytes(&request).saturating_mul(BATCH_BODIES);
     let body: Bytes = read_body_up_to(request, most).await?;
     let entries = entries(&body)?;
@@ -171,14 +174,30 @@ fn settle(
             });
         }
         Ok(Err(why)) => return Err(refused(why)),
-        Err(_) => return Err(ApiFailure::unavailable("stopping", "the daemon is stopping; the task may have been accepted: ask again with its task_id", 1)),
+        Err(_) => {
+            return Err(ApiFailure::unavailable(
+                "stopping",
+                "the daemon is stopping; the task may have been accepted: ask again with its task_id",
+                1,
+            ));
+        }
     }
     Ok(answer)
 }
 
 /// Waits for the task's end and puts what came of it into the answer.
-async fn wait_for(api: &Shared, id: &TaskId, wait: Duration, answer: &mut SubmitAnswer) -> Result<(), ApiFailure> {
-    let noted = api.ask(|reply| Command::Wait { id: id.clone(), reply }).await?;
+async fn wait_for(
+    api: &Shared,
+    id: &TaskId,
+    wait: Duration,
+    answer: &mut SubmitAnswer,
+) -> Result<(), ApiFailure> {
+    let noted = api
+        .ask(|reply| Command::Wait {
+            id: id.clone(),
+            reply,
+        })
+        .await?;
     // Noted first, looked at second: an end in between is seen by one of the two.
     let mut found = record(api, id).await?;
     if !found.status.is_final() {
@@ -204,7 +223,10 @@ fn not_a_task(why: NotATask) -> ApiFailure {
 
 fn failed(task_id: String, failure: &ApiFailure) -> SubmitAnswer {
     let body: serde_json::Value = serde_json::from_slice(&failure.to_json()).unwrap_or_default();
-    let text = |key: &str| body.get(key).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+    let text = |key: &str| {
+        body.get(key)
+            .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+    };
     SubmitAnswer {
         success: false,
         task_id,
@@ -236,7 +258,10 @@ fn entries(body: &[u8]) -> Result<Vec<&[u8]>, ApiFailure> {
             );
             ApiFailure::invalid(vec![error])
         })?;
-        elements.into_iter().map(|raw| raw.get().as_bytes()).collect()
+        elements
+            .into_iter()
+            .map(|raw| raw.get().as_bytes())
+            .collect()
     } else {
         body.split(|b| *b == b'\n')
             .map(<[u8]>::trim_ascii)

@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use deia::api::{AttemptView, ResultView, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UsageView};
+use deia::api::{
+    AttemptView, ResultView, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UsageView,
+};
 use deia::task::{AttemptStatus, TaskId, TaskStatus};
 
 use super::orchestrate::unreadable;
@@ -23,15 +25,26 @@ const MAX_LIMIT: u32 = 1000;
     (status = 200, body = TaskPage),
     (status = 422, body = deia::api::ValidationErrors),
 ))]
-pub async fn list(State(api): State<Shared>, QueryArgs(query): QueryArgs<TaskQuery>) -> Result<Json<TaskPage>, ApiFailure> {
+pub async fn list(
+    State(api): State<Shared>,
+    QueryArgs(query): QueryArgs<TaskQuery>,
+) -> Result<Json<TaskPage>, ApiFailure> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(wrong_query("limit", format!("Input should be between 1 and {MAX_LIMIT}"), limit.into()));
+        return Err(wrong_query(
+            "limit",
+            format!("Input should be between 1 and {MAX_LIMIT}"),
+            limit.into(),
+        ));
     }
     let before = match &query.cursor {
         None => None,
         Some(cursor) => Some(cursor.parse::<Seq>().map_err(|_| {
-            wrong_query("cursor", "Input should be the next_cursor of a page".into(), cursor.clone().into())
+            wrong_query(
+                "cursor",
+                "Input should be the next_cursor of a page".into(),
+                cursor.clone().into(),
+            )
         })?),
     };
     let filter = TaskFilter {
@@ -48,8 +61,14 @@ pub async fn list(State(api): State<Shared>, QueryArgs(query): QueryArgs<TaskQue
         .map_err(unreadable)?;
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
-    let next_cursor = found.last().filter(|_| more).map(|task| task.seq.to_string());
-    let tasks: Vec<TaskView> = found.into_iter().map(|task| view(task, None, None)).collect();
+    let next_cursor = found
+        .last()
+        .filter(|_| more)
+        .map(|task| task.seq.to_string());
+    let tasks: Vec<TaskView> = found
+        .into_iter()
+        .map(|task| view(task, None, None))
+        .collect();
     Ok(Json(TaskPage {
         count: tasks.len(),
         tasks,
@@ -62,11 +81,17 @@ pub async fn list(State(api): State<Shared>, QueryArgs(query): QueryArgs<TaskQue
     (status = 200, body = TaskView),
     (status = 404, body = deia::api::ApiError),
 ))]
-pub async fn show(State(api): State<Shared>, PathArgs(id): PathArgs<String>) -> Result<Json<TaskView>, ApiFailure> {
+pub async fn show(
+    State(api): State<Shared>,
+    PathArgs(id): PathArgs<String>,
+) -> Result<Json<TaskView>, ApiFailure> {
     let found = record(&api, &known_form(&id)?).await?;
     let position = match found.status {
         TaskStatus::Queued => {
-            let ahead = api.store.ahead_of(found.demand.clone(), (found.priority, found.seq)).await;
+            let ahead = api
+                .store
+                .ahead_of(found.demand.clone(), (found.priority, found.seq))
+                .await;
             Some(ahead.map_err(unreadable)? + 1)
         }
         _ => None,
@@ -81,7 +106,10 @@ pub async fn show(State(api): State<Shared>, PathArgs(id): PathArgs<String>) -> 
     (status = 404, body = deia::api::ApiError),
     (status = 409, body = deia::api::ApiError, description = "It has ended already"),
 ))]
-pub async fn cancel(State(api): State<Shared>, PathArgs(id): PathArgs<String>) -> Result<Json<TaskActionAnswer>, ApiFailure> {
+pub async fn cancel(
+    State(api): State<Shared>,
+    PathArgs(id): PathArgs<String>,
+) -> Result<Json<TaskActionAnswer>, ApiFailure> {
     let task = known_form(&id)?;
     let said = api.ask(|reply| Command::Cancel { id: task, reply }).await?;
     acted(id, said, "cancelled")
@@ -93,13 +121,22 @@ pub async fn cancel(State(api): State<Shared>, PathArgs(id): PathArgs<String>) -
     (status = 404, body = deia::api::ApiError),
     (status = 409, body = deia::api::ApiError, description = "It waits, runs or has succeeded"),
 ))]
-pub async fn retry(State(api): State<Shared>, PathArgs(id): PathArgs<String>) -> Result<Json<TaskActionAnswer>, ApiFailure> {
+pub async fn retry(
+    State(api): State<Shared>,
+    PathArgs(id): PathArgs<String>,
+) -> Result<Json<TaskActionAnswer>, ApiFailure> {
     let task = known_form(&id)?;
-    let said = api.ask(|reply| Command::Requeue { id: task, reply }).await?;
+    let said = api
+        .ask(|reply| Command::Requeue { id: task, reply })
+        .await?;
     acted(id, said, "queued again")
 }
 
-fn acted(task_id: String, said: Result<Acted, Refused>, done: &str) -> Result<Json<TaskActionAnswer>, ApiFailure> {
+fn acted(
+    task_id: String,
+    said: Result<Acted, Refused>,
+    done: &str,
+) -> Result<Json<TaskActionAnswer>, ApiFailure> {
     let Acted { status, pending } = said.map_err(refused)?;
     let message = if pending {
         "its bot was told; it ends within supervision.stop_timeout_seconds".to_owned()
@@ -130,11 +167,18 @@ pub(super) async fn record(api: &Shared, id: &TaskId) -> Result<TaskRecord, ApiF
 }
 
 /// Its result, with the output; `None` before it succeeded.
-pub(super) async fn result_view(api: &Shared, task: &TaskRecord) -> Result<Option<ResultView>, ApiFailure> {
+pub(super) async fn result_view(
+    api: &Shared,
+    task: &TaskRecord,
+) -> Result<Option<ResultView>, ApiFailure> {
     let Some(result) = &task.result else {
         return Ok(None);
     };
-    let output = api.store.output(task.id.clone()).await.map_err(unreadable)?;
+    let output = api
+        .store
+        .output(task.id.clone())
+        .await
+        .map_err(unreadable)?;
     let duration = task
         .attempts
         .iter()
@@ -180,11 +224,19 @@ fn view(task: TaskRecord, position: Option<u64>, result: Option<ResultView>) -> 
         attempts: attempts.collect(),
         result,
         error: task.error,
-        metadata: task.metadata.and_then(|text| serde_json::from_str(&text).ok()),
+        metadata: task
+            .metadata
+            .and_then(|text| serde_json::from_str(&text).ok()),
     }
 }
 
 fn wrong_query(name: &'static str, rule: String, input: serde_json::Value) -> ApiFailure {
     let loc = vec!["query".into(), name.into()];
-    ApiFailure::invalid(vec![validation_error("value_error", loc, rule, input, None)])
+    ApiFailure::invalid(vec![validation_error(
+        "value_error",
+        loc,
+        rule,
+        input,
+        None,
+    )])
 }

@@ -1,0 +1,236 @@
+//! The configuration's owner: reads the file again when asked or when it has changed, hands a good one
+//! to the main loop, and shows what is in force.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deia::api::{ConfigStatus, ReloadAnswer};
+use deia::config::Config;
+use deia::time::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::command::Command;
+use crate::logs::LogHandle;
+use crate::settings::{Reload, Settings, Watch, When};
+
+/// Reloads that may wait.
+const MAX_WAITING: usize = 64;
+
+/// What is in force, and how to reload it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ConfigHandle {
+    shown: watch::Receiver<Shown>,
+    requests: mpsc::Sender<Request>,
+}
+
+#[derive(Debug)]
+struct Request {
+    when: When,
+    reply: oneshot::Sender<ReloadAnswer>,
+}
+
+#[derive(Debug, Clone)]
+struct Shown {
+    config: Arc<Config>,
+    status: ConfigStatus,
+    degraded: Option<String>,
+}
+
+impl ConfigHandle {
+    /// The configuration that is in force.
+    pub fn current(&self) -> Arc<Config> {
+        self.shown.borrow().config.clone()
+    }
+
+    /// Where it came from, and what of it fell back.
+    pub fn status(&self) -> ConfigStatus {
+        let mut status = self.shown.borrow().status.clone();
+        status.timestamp = Timestamp::now();
+        status
+    }
+
+    /// Why `/health` says degraded, on account of the configuration.
+    pub fn degraded(&self) -> Option<String> {
+        self.shown.borrow().degraded.clone()
+    }
+
+    /// The first pool's name.
+    pub fn first_pool(&self) -> String {
+        let shown = self.shown.borrow();
+        let first = shown.config.bots.first();
+        first.map_or_else(|| "main-bot".into(), |pool| pool.name.clone())
+    }
+
+    /// Reads the file again and applies it. `None` when the daemon is ending.
+    pub async fn reload(&self, when: When) -> Option<ReloadAnswer> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request { when, reply }).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// Starts the owner. `applied` is called with each configuration that comes into force.
+pub fn start(
+    settings: Settings,
+    commands: mpsc::Sender<Command>,
+    log: LogHandle,
+    applied: impl Fn(&Config) + Send + Sync + 'static,
+) -> ConfigHandle {
+    let (requests_to, requests) = mpsc::channel(MAX_WAITING);
+    let (shown_to, shown) = watch::channel(shown(&settings));
+    let owner = Owner {
+        settings,
+        commands,
+        log,
+        shown: shown_to,
+        applied,
+    };
+    tokio::spawn(owner.run(requests));
+    ConfigHandle {
+        shown,
+        requests: requests_to,
+    }
+}
+
+struct Owner<F> {
+    settings: Settings,
+    commands: mpsc::Sender<Command>,
+    log: LogHandle,
+    shown: watch::Sender<Shown>,
+    applied: F,
+}
+
+impl<F: Fn(&Config)> Owner<F> {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let (watch, mut changes) = Watch::start(
+            self.settings.search(),
+            self.settings.fingerprint(),
+            check_interval(&self.settings.current()),
+        );
+        self.save().await;
+        loop {
+            let (when, reply) = tokio::select! {
+                request = requests.recv() => match request {
+                    Some(Request { when, reply }) => (when, Some(reply)),
+                    None => return,
+                },
+                Some(()) = changes.recv() => (When::IfChanged, None),
+            };
+            let Some(answer) = self.reload(when).await else {
+                return;
+            };
+            watch.set_interval(check_interval(&self.settings.current()));
+            if let Some(reply) = reply {
+                let _ = reply.send(answer);
+            }
+        }
+    }
+
+    async fn reload(&mut self, when: When) -> Option<ReloadAnswer> {
+        let probe = self.settings.probe(when);
+        let seen = tokio::task::spawn_blocking(move || probe.run())
+            .await
+            .ok()?;
+        let reload = self.settings.apply(seen);
+        if matches!(reload, Reload::Applied { .. }) {
+            let config = self.settings.current();
+            let (reply, done) = oneshot::channel();
+            let command = Command::Configure {
+                config: config.clone(),
+                reply,
+            };
+            self.commands.send(command).await.ok()?;
+            done.await.ok()?;
+            self.log.reconfigure(&config);
+            (self.applied)(&config);
+        }
+        self.save().await;
+        self.shown.send_replace(shown(&self.settings));
+        log_reload(&reload, &self.settings);
+        Some(self.settings.reload_answer(&reload, Timestamp::now()))
+    }
+
+    /// Keeps what is in force as the last good configuration.
+    async fn save(&mut self) {
+        let Some(save) = self.settings.unsaved() else {
+            return;
+        };
+        let saved = tokio::task::spawn_blocking(move || save.run()).await;
+        if let Err(e) = saved.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
+            tracing::warn!(event = "last_good_not_saved", error = %e, "the last good configuration could not be written");
+        }
+    }
+}
+
+fn check_interval(config: &Config) -> Duration {
+    Duration::from_secs(config.timeouts.config_reload_check_interval_seconds.max(1))
+}
+
+fn shown(settings: &Settings) -> Shown {
+    Shown {
+        config: settings.current(),
+        status: settings.status(Timestamp::now()),
+        degraded: settings.degraded().map(str::to_owned),
+    }
+}
+
+/// What the log says of the configuration the daemon starts with.
+pub fn log_loaded(settings: &Settings) {
+    let from = settings.source().map_or_else(
+        || "built-in defaults".into(),
+        |path| path.display().to_string(),
+    );
+    tracing::info!(
+        event = "config_loaded",
+        from,
+        generation = settings.generation(),
+        "Config loaded"
+    );
+    log_trouble(settings);
+    if let Some(why) = settings.degraded() {
+        tracing::warn!(
+            event = "config_refused",
+            reason = why,
+            "the configuration was refused; the last good one is in force"
+        );
+    }
+}
+
+fn log_reload(reload: &Reload, settings: &Settings) {
+    match reload {
+        Reload::Applied { changes, .. } => {
+            let generation = settings.generation();
+            tracing::info!(
+                event = "config_reloaded",
+                generation,
+                changes = changes.len(),
+                "Config reloaded"
+            );
+            for change in changes {
+                tracing::info!(event = "config_changed", generation, change = %change, "a setting has changed");
+            }
+            log_trouble(settings);
+        }
+        Reload::Unchanged { .. } => {
+            tracing::info!(
+                event = "config_unchanged",
+                "the configuration says what is in force already"
+            );
+        }
+        Reload::Refused { why } => {
+            tracing::warn!(event = "config_refused", reason = %why, "the configuration was refused; the last good one stays in force");
+        }
+    }
+}
+
+fn log_trouble(settings: &Settings) {
+    for problem in settings.problems() {
+        tracing::warn!(event = "config_fallback", problem = %problem.one_line(), "a setting is not usable and has fallen back");
+    }
+    for warning in settings.warnings() {
+        tracing::warn!(event = "config_warning", warning = %warning, "the configuration is odd");
+    }
+    for name in settings.restart_required() {
+        tracing::warn!(event = "config_restart_required", setting = %name, "a setting takes effect after a restart");
+    }
+}
