@@ -1,3 +1,4 @@
 //! The daemon `deia`.
 
+pub mod settings;
 pub mod store;
