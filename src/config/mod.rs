@@ -30,5 +30,6 @@ pub use parse::{Content, Loaded, parse};
 pub use pools::is_pool_name;
 pub use problem::{Problem, Refusal, Snippet};
 pub use render::render_yaml;
+pub use rule::parse_listen;
 pub use samples::{DEVELOPMENT, PRODUCTION, Sample, samples};
 pub use view::{Change, diff, flatten, pin_restart_keys, to_json, value};

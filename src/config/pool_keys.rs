@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value;
-
 use super::key::{Key, Status, TakesEffect, key};
 use super::keys::{MAX_BOTS, SECONDS, whole};
 use super::rule::{Ends, MAX_SECONDS, Rule};
@@ -30,7 +28,7 @@ pub static POOL: &[Key<Pool>] = &[
             Workdir::Path(path) => serde_json::to_value(path).unwrap_or_default(),
         },
         set: |pool, value| {
-            pool.workdir = if value == Value::from("fresh") {
+            pool.workdir = if value == "fresh" {
                 Workdir::Fresh
             } else {
                 Workdir::Path(serde_json::from_value::<PathBuf>(value)?)

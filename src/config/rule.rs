@@ -15,6 +15,9 @@ const MAX_ITEMS: usize = 256;
 /// Largest number of seconds: a hundred years, so that sums of times cannot overflow.
 pub const MAX_SECONDS: u64 = 100 * 366 * 86_400;
 
+const NOT_LOOPBACK: &str = "must be a loopback address for now: there is no TLS yet, so anyone on \
+     the network could read and change what the bots do; put a reverse proxy in front of it";
+
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
 pub enum Rule {
@@ -172,10 +175,7 @@ impl Rule {
             if matches!(self, Self::Listen | Self::Optional(Self::Listen))
                 && listen_address(text).is_some()
             {
-                return "must be a loopback address for now: there is no TLS yet, so anyone on \
-                        the network could read and change what the bots do; put a reverse proxy \
-                        in front of it"
-                    .to_owned();
+                return NOT_LOOPBACK.to_owned();
             }
         }
         match (self, &node.tree) {
@@ -300,8 +300,21 @@ fn is_url(url: &str) -> bool {
     })
 }
 
+/// The address of `--listen`, by the rule of `http.listen`.
+///
+/// # Errors
+///
+/// Why it is not listened on.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    match listen_address(text) {
+        Some(address) if address.ip().is_loopback() => Ok(address),
+        Some(_) => Err(format!("'{text}' {NOT_LOOPBACK}")),
+        None => Err(format!("'{text}' must be {}", Rule::Listen)),
+    }
+}
+
 /// The address that `text` names; `localhost` is 127.0.0.1.
-pub fn listen_address(text: &str) -> Option<SocketAddr> {
+fn listen_address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
         None => text.parse().ok(),

@@ -14,7 +14,7 @@ pub struct Sample {
 /// For a server.
 pub const PRODUCTION: Sample = Sample {
     file_name: "production.yaml",
-    about: "a server with Ollama; every key with its value",
+    about: "a server with Ollama; every section with its values",
     text: include_str!("../../config/production.yaml"),
 };
 

@@ -125,6 +125,7 @@ fn walk(node: &Node, path: &str, named: bool, found: &mut Vec<Finding>) {
             let what = match shape(text) {
                 Some((_, _, what)) => what,
                 None if named && !text.trim().is_empty() => "a secret, by the name of its key",
+                None if assigns(text) => "a secret, by the name before its '='",
                 None => return,
             };
             found.push(Finding {
@@ -186,12 +187,25 @@ pub fn redact(text: &str) -> String {
 pub fn may_hold(text: &str) -> bool {
     text.lines().any(|line| {
         shape(line).is_some()
+            || assigns(line)
             || line
                 .split(['{', '}', ',', '[', ']', '?'])
                 .filter_map(|part| part.split_once([':', '=']))
                 .any(|(name, _)| {
                     is_secret_name(name.trim_matches([' ', '\t', '"', '\'', '-', '#']))
                 })
+    })
+}
+
+/// `--password=x`, `host=db password=x`: a name of a secret, and something assigned to it.
+fn assigns(text: &str) -> bool {
+    text.match_indices('=').any(|(at, _)| {
+        let name = text[..at]
+            .rsplit(|c: char| !is_token_char(c))
+            .next()
+            .unwrap_or_default();
+        let value = text[at + 1..].chars().next();
+        is_secret_name(name) && value.is_some_and(|c| !c.is_whitespace())
     })
 }
 

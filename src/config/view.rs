@@ -174,7 +174,7 @@ fn takes_effect(key: &str) -> TakesEffect {
     keys::find(key).map_or(TakesEffect::Now, |key| key.takes_effect)
 }
 
-/// `running` with every key that waits for a restart set back to its value in `started`.
+/// `wanted`, but with its value in `running` for every key that only a restart can change.
 pub fn pin_restart_keys(wanted: &Config, running: &Config) -> Config {
     let mut pinned = wanted.clone();
     for key in KEYS {

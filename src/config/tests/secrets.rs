@@ -87,6 +87,7 @@ fn a_key_named_like_a_secret_refuses_the_file_and_a_file_key_does_not() {
         refused_without_a_trace(&format!("custom:\n  {name}: {}\n", PARTS[1]));
         refused_without_a_trace(&format!("custom:\n  {name}: |\n    {}\n", PARTS[1]));
         refused_without_a_trace(&format!("{{\"{name}\": \"{}\"}}", PARTS[1]));
+        refused_without_a_trace(&format!("custom: {{a: \"x --{name}={} y\"}}", PARTS[1]));
         // Escaped, so that only the parsed text shows it.
         refused_without_a_trace(&format!("custom: {{\"\\x73ecret\": {}}}", PARTS[1]));
     }
@@ -104,6 +105,7 @@ fn a_file_that_does_not_parse_does_not_show_its_secrets() {
         format!("custom:\n  token: |\n    {}\n  bad: *x\n", PARTS[1]),
         format!("secret: {}\nsecret: {}\n", PARTS[1], PARTS[1]),
         format!("token: *{}\n", PARTS[1]),
+        format!("a: [x, --db-password={}\n", PARTS[1]),
         format!("-----BEGIN RSA {}-----\n{}\n", "PRIVATE KEY", PARTS[3]),
     ] {
         refused_without_a_trace(&text);

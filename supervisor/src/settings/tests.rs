@@ -47,8 +47,7 @@ fn without_a_file_the_defaults_are_used_and_a_warning_says_where_it_was_looked_f
     assert!(settings.warnings()[0].contains("bot-config.yaml"));
 
     let missing = home.0.path().join("nowhere.yaml");
-    let settings =
-        Settings::load(home.0.path(), Some(missing.clone()), Overrides::default()).unwrap();
+    let settings = Settings::load(home.0.path(), Some(missing), Overrides::default()).unwrap();
     assert_eq!(*settings.current(), Config::default());
     assert!(settings.warnings()[0].contains("nowhere.yaml"));
     assert_eq!(settings.degraded(), None);

@@ -150,5 +150,5 @@ fn matters(event: &Event) -> bool {
             .is_some_and(|name| name == last_good::FILE_NAME || name == last_good::TEMPORARY_NAME)
     };
     let read = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
-    !read && !(!event.paths.is_empty() && event.paths.iter().all(|path| own(path)))
+    !read && (event.paths.is_empty() || event.paths.iter().any(|path| !own(path)))
 }
