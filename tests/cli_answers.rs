@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::Scripted;
+use std::process::Stdio;
+
+use common::{PATIENCE, Process, Scripted, deiactl_command, wait_until};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 fn task(status: &str) -> Value {
@@ -377,4 +380,28 @@ fn a_drain_is_waited_for_until_nothing_is_left() {
     daemon.answer("POST /api/scaling/limits", 200, &limits);
     daemon.answer("GET /api/scaling/status", 200, &scaling(1, 1));
     assert_eq!(daemon.ctl(&["drain", "--wait", "0.1"]).code, 4);
+}
+
+#[test]
+fn an_interrupted_wait_says_what_goes_on_without_it() {
+    let daemon = Scripted::start();
+    daemon.answer("POST /api/orchestrate", 200, &accepted());
+    daemon.answer("GET /api/tasks/t1", 200, &task("running"));
+    let child = deiactl_command(daemon.home())
+        .args(["submit", "-q", "x", "--task-id", "t1", "--wait"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until(PATIENCE, "it waits", || {
+        let asked = daemon.requests();
+        asked
+            .iter()
+            .any(|(route, _)| route == "GET /api/tasks/t1")
+            .then_some(())
+    });
+    Process::of(child.id()).unwrap().signal(Signal::SIGINT);
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(130));
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("deiactl task show t1"), "{said}");
 }

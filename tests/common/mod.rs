@@ -17,6 +17,13 @@
     unused_imports,
     reason = "each test program is compiled with the whole harness and uses its part of it"
 )]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a harness fails the test; the lints know only test functions themselves"
+)]
 
 mod ctl;
 mod daemon;
