@@ -3,6 +3,14 @@
 //! Needs a python with `xllamacpp`, `gguf` and `numpy`, named by `DEIA_TEST_LLM_PYTHON`; says
 //! `SKIPPED real_model: ...` where there is none. See `tests/llm/server.py`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise, also in its helpers"
+)]
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
