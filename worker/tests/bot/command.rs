@@ -177,13 +177,20 @@ async fn escaped(rig: &mut Rig) -> String {
 }
 
 #[tokio::test]
-async fn a_cancel_ends_the_whole_tree() {
-    let mut rig = Rig::start(script(&format!("{ESCAPES}; sleep 600")), |_| {}).await;
-    rig.assign("t", "").await;
+async fn a_cancel_ends_the_whole_tree_and_only_that() {
+    let backend = script(&format!(
+        "read what; if [ $what = other ]; then sleep 1; echo alive; exit 0; fi; {ESCAPES}; sleep 600"
+    ));
+    let mut rig = Rig::start(backend, |_| {}).await;
+    rig.assign("t", "escape\n").await;
     let nonce = escaped(&mut rig).await;
+    rig.assign("other", "other\n").await;
     rig.cancel("t").await;
     assert_eq!(rig.result().await.1, Outcome::Cancelled);
     assert!(processes_with(&nonce).is_empty());
+    let (output, outcome) = rig.result().await;
+    succeeded(outcome);
+    assert_eq!(output, "alive\n");
 }
 
 #[tokio::test]
