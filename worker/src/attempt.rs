@@ -114,7 +114,7 @@ impl Bot {
                 }
             }
         }
-        Err(summed_up(failures))
+        Err(summed_up(&failures))
     }
 }
 
@@ -151,11 +151,11 @@ fn outcome(ended: Ended, truncated: bool, timeout_ms: u64) -> Outcome {
 }
 
 /// One failure of several: the last one's kind decides, since the last one had the last chance.
-fn summed_up(failures: Vec<(&str, Failure)>) -> Failure {
+fn summed_up(failures: &[(&str, Failure)]) -> Failure {
     let kind = failures
         .last()
         .map_or(FailureKind::Permanent, |(_, failure)| failure.kind);
-    let error = match failures.as_slice() {
+    let error = match failures {
         [(_, only)] => only.error.clone(),
         several => several
             .iter()
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_last_failure_decides_and_all_are_named() {
-        let got = summed_up(vec![
+        let got = summed_up(&[
             ("ollama", failure(FailureKind::Unavailable, "down")),
             (
                 "command",
@@ -197,7 +197,7 @@ mod tests {
         ]);
         assert_eq!(got.kind, FailureKind::Permanent);
         assert_eq!(got.error, "ollama: down; then command: no such program");
-        let got = summed_up(vec![("ollama", failure(FailureKind::Backend, "bad"))]);
+        let got = summed_up(&[("ollama", failure(FailureKind::Backend, "bad"))]);
         assert_eq!(got.error, "bad");
     }
 

@@ -37,13 +37,14 @@ pub use session::Exit;
 /// Threads for what can only block: name look-ups, small files, walks over `/proc`.
 const MAX_BLOCKING_THREADS: usize = 8;
 
-/// Runs a bot: reads its [`deia::wire::Bootstrap`] from standard input and serves until it is told to
-/// stop or loses its supervisor. The exit code says which, see [`Exit`].
+/// The program `deia worker`: [`run`], with its result as exit code.
 pub fn main() -> ExitCode {
     ExitCode::from(run() as u8)
 }
 
-fn run() -> Exit {
+/// Runs a bot: reads its [`deia::wire::Bootstrap`] from standard input and serves until it is told to
+/// stop or loses its supervisor.
+pub fn run() -> Exit {
     let bootstrap = match bootstrap::read(&mut std::io::stdin().lock()) {
         Ok(bootstrap) => bootstrap,
         Err(e) => {

@@ -107,7 +107,7 @@ mod tests {
     #[tokio::test]
     async fn long_texts_travel_in_pieces_of_whole_characters() {
         let text = "é€🦀x".repeat(50_000);
-        let (got, truncated, longest) = through(&[text.clone()], u64::MAX).await;
+        let (got, truncated, longest) = through(std::slice::from_ref(&text), u64::MAX).await;
         assert!(got == text && !truncated);
         assert!(longest <= OUTPUT_CHUNK_BYTES);
     }

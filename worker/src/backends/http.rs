@@ -67,7 +67,14 @@ impl Server {
         let response = timeout_at(due, request.send())
             .await
             .map_err(|_| no_first_token(&url, first_token))?
-            .map_err(|e| Failure::unavailable(format!("cannot reach {url}: {}", causes(&e))))?;
+            .map_err(|e| {
+                let text = format!("cannot reach {url}: {}", causes(&e));
+                if e.is_builder() {
+                    Failure::permanent(format!("{text} (check the backend's url)"))
+                } else {
+                    Failure::unavailable(text)
+                }
+            })?;
         Ok(Reply {
             url,
             status: response.status(),

@@ -99,7 +99,7 @@ mod tests {
         ) {
             let whole = all(&mut Lines::default(), &[&bytes]).unwrap();
             let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
-            proptest::prop_assert_eq!(all(&mut Lines::default(), &pieces).unwrap(), whole.clone());
+            proptest::prop_assert_eq!(&all(&mut Lines::default(), &pieces).unwrap(), &whole);
             let text = String::from_utf8(bytes).unwrap();
             let mut expected: Vec<&str> = text.split('\n').collect();
             let rest = expected.pop().unwrap();

@@ -7,6 +7,10 @@
 //!   end:   TERM to all that are left, until the deadline; then KILL, until none is left
 //! ```
 //!
+//! A process that left its parents *and* scrubbed its environment can't be told from another tree's.
+//! While there is no other tree, whatever was re-parented to this bot is this tree's; at the end of
+//! the session, when there is none, all of it goes, see [`end_strays`].
+//!
 //! A signal goes only through a pidfd of a process that was found again after the pidfd was opened,
 //! so a pid that the kernel has given to another process is never hit. A tree has ended when a walk
 //! over `/proc` finds nothing of it, not when its first process has.
@@ -25,6 +29,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 pub use proc::{Identity, Process, members, scan};
+use reaper::Planted;
 pub use reaper::Reaper;
 
 /// The environment variable that marks every process of a tree.
@@ -45,13 +50,8 @@ pub struct Tree {
     /// Everything that was ever seen to be of the tree: a process that has left it by both its
     /// parent and its environment is still known.
     known: HashSet<Identity>,
-    spawned: Spawned,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spawned {
-    Nothing,
-    Something,
+    /// Set while it may have processes.
+    planted: Option<Planted>,
 }
 
 impl Tree {
@@ -65,7 +65,7 @@ impl Tree {
             reaper,
             child: None,
             known: HashSet::new(),
-            spawned: Spawned::Nothing,
+            planted: None,
         }
     }
 
@@ -80,8 +80,10 @@ impl Tree {
     /// When the system can't start it.
     pub fn spawn(&mut self, command: &mut Command) -> io::Result<&mut Child> {
         command.env(NONCE_VARIABLE, &self.nonce).process_group(0);
+        if self.planted.is_none() {
+            self.planted = Some(self.reaper.plant());
+        }
         let child = self.reaper.spawn(command)?;
-        self.spawned = Spawned::Something;
         if let Some(found) = child.id().and_then(proc::identify) {
             self.known.insert(found);
         }
@@ -107,7 +109,7 @@ impl Tree {
 
     /// Ends what is left: TERM, after `patience` KILL. Returns the pids that would not end.
     pub async fn end(&mut self, patience: Duration) -> Vec<i32> {
-        if self.spawned == Spawned::Nothing {
+        if self.planted.is_none() {
             return Vec::new();
         }
         let term_until = Instant::now() + patience;
@@ -139,16 +141,18 @@ impl Tree {
             let _ = self.wait().await;
             self.child = None;
         }
-        self.spawned = Spawned::Nothing;
+        self.planted = None;
         Vec::new()
     }
 
     /// One walk: signals what is alive, says what that was.
     async fn signal(&mut self, signals: Signals, asked: &mut HashSet<Identity>) -> Vec<i32> {
-        let (known, nonce) = (self.known.clone(), self.nonce.clone());
-        let done = std::mem::take(asked);
+        let (mut known, nonce) = (self.known.clone(), self.nonce.clone());
+        let (done, reaper) = (std::mem::take(asked), self.reaper.clone());
         let walk = tokio::task::spawn_blocking(move || {
-            let found = members(&scan(Path::new("/proc"), Some(&nonce)), &known);
+            let all = scan(Path::new("/proc"), Some(&nonce));
+            known.extend(reparented(&all, &reaper, 1));
+            let found = members(&all, &known);
             for id in &found {
                 match signals {
                     Signals::Polite if done.contains(id) => {}
@@ -178,8 +182,8 @@ enum Signals {
     Final,
 }
 
-/// Ends every descendant of this process that belongs to no running attempt: call when none runs.
-/// These have scrubbed their environment *and* lost their parents. Returns pids that would not end.
+/// Ends every descendant of this process, if no tree has any: call when no attempt runs. Returns
+/// pids that would not end.
 pub async fn end_strays(reaper: &Reaper) -> Vec<i32> {
     let give_up = Instant::now() + KILL_PATIENCE;
     let mut pause = FIRST_PAUSE;
@@ -187,15 +191,7 @@ pub async fn end_strays(reaper: &Reaper) -> Vec<i32> {
         let reaper = reaper.clone();
         let walk = tokio::task::spawn_blocking(move || {
             let all = scan(Path::new("/proc"), None);
-            // After the walk: a child that it saw is noted by now, if somebody waits for it.
-            let kept = reaper.live();
-            let me = std::process::id() as i32;
-            let roots: HashSet<Identity> = all
-                .iter()
-                .filter(|p| p.ppid == me && !kept.contains(&p.id.pid.unsigned_abs()))
-                .map(|p| p.id)
-                .collect();
-            let strays = members(&all, &roots);
+            let strays = members(&all, &reparented(&all, &reaper, 0));
             for id in &strays {
                 send(*id, &[Signal::KILL]);
             }
@@ -208,6 +204,24 @@ pub async fn end_strays(reaper: &Reaper) -> Vec<i32> {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// This process's children that nobody waits for, if there are no more than `trees` trees. Reads the
+/// reaper after the walk that saw `all`: what it saw was noted before.
+fn reparented(all: &[Process], reaper: &Reaper, trees: usize) -> HashSet<Identity> {
+    // To no other process are orphans given, and elsewhere children may have other owners.
+    if !matches!(rustix::process::child_subreaper(), Ok(Some(_))) {
+        return HashSet::new();
+    }
+    let (planted, live) = reaper.trees_and_live();
+    if planted > trees {
+        return HashSet::new();
+    }
+    let me = std::process::id() as i32;
+    all.iter()
+        .filter(|p| p.ppid == me && !live.contains(&p.id.pid.unsigned_abs()))
+        .map(|p| p.id)
+        .collect()
 }
 
 /// Signals a process if it is still the one that was found.

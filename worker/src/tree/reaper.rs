@@ -1,4 +1,5 @@
-//! Reaps what was re-parented to this process, without taking the exit of a child somebody waits for.
+//! Reaps what was re-parented to this process, without taking the exit of a child somebody waits for,
+//! and knows how many trees there are.
 
 use std::collections::HashSet;
 use std::io;
@@ -7,9 +8,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::process::{Child, Command};
 
-/// Knows the children that have a waiter. A clone is the same reaper.
+/// Knows the children that have a waiter, and the trees. A clone is the same reaper.
 #[derive(Debug, Clone, Default)]
-pub struct Reaper(Arc<Mutex<HashSet<u32>>>);
+pub struct Reaper(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    live: HashSet<u32>,
+    trees: usize,
+}
+
+/// Counts a tree, from before its first process until after its last.
+#[derive(Debug)]
+pub struct Planted(Reaper);
+
+impl Drop for Planted {
+    fn drop(&mut self) {
+        self.0.lock().trees -= 1;
+    }
+}
 
 impl Reaper {
     /// Starts a child that this reaper leaves alone until [`Reaper::forget`].
@@ -18,20 +35,27 @@ impl Reaper {
     /// When the system can't start it.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         // Held over the start: no reaping between the fork and the note of it.
-        let mut live = self.lock();
+        let mut known = self.lock();
         let child = command.spawn()?;
-        live.extend(child.id());
+        known.live.extend(child.id());
         Ok(child)
     }
 
     /// The child was waited for.
     pub fn forget(&self, pid: u32) {
-        self.lock().remove(&pid);
+        self.lock().live.remove(&pid);
     }
 
-    /// The children that have a waiter.
-    pub fn live(&self) -> HashSet<u32> {
-        self.lock().clone()
+    /// Counts a tree.
+    pub fn plant(&self) -> Planted {
+        self.lock().trees += 1;
+        Planted(self.clone())
+    }
+
+    /// Trees with processes, and the children that have a waiter.
+    pub fn trees_and_live(&self) -> (usize, HashSet<u32>) {
+        let known = self.lock();
+        (known.trees, known.live.clone())
     }
 
     /// Reaps every other child that has ended: call after SIGCHLD.
@@ -40,9 +64,9 @@ impl Reaper {
     }
 
     fn reap_among(&self, children: impl FnOnce() -> Vec<u32>) {
-        let live = self.lock();
+        let known = self.lock();
         for pid in children() {
-            if live.contains(&pid) {
+            if known.live.contains(&pid) {
                 continue;
             }
             if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
@@ -52,8 +76,8 @@ impl Reaper {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<u32>> {
-        // A set of numbers is whole after any panic.
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Numbers are whole after any panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
