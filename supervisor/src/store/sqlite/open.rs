@@ -23,7 +23,7 @@ use super::read::Reader;
 use crate::store::{Seq, StatusCounts};
 
 /// Only a backup or a program run by hand can hold a lock, and only for moments.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements a connection keeps prepared; more than there are.
 const CACHED_STATEMENTS: usize = 64;
