@@ -12,6 +12,7 @@ use deia::task::{Fence, TaskId};
 /// Byte flips tried. More by `DEIA_TEST_FLIPS`.
 const FLIPS: u64 = 150;
 
+type Make<'a> = &'a dyn Fn(&Path);
 type Bytes = BTreeMap<PathBuf, Vec<u8>>;
 
 /// All files of the store but the lock and the wal-index, which is rebuilt.
@@ -28,7 +29,7 @@ fn bytes(path: &Path) -> Bytes {
 /// Refused, naming the file, and unchanged.
 fn refused(path: &Path) -> OpenError {
     let before = bytes(path);
-    let error = open(path).err().expect("opened");
+    let error = open(path).expect_err("it was opened");
     let told = error.to_string();
     assert!(told.contains(path.to_str().unwrap()), "{told}");
     assert!(told.contains("restore"), "no remedy: {told}");
@@ -37,7 +38,7 @@ fn refused(path: &Path) -> OpenError {
 }
 
 /// A store that was not closed: database and log as they are while it is open.
-fn killed(path: &Path, names: &[&str]) {
+pub(super) fn killed(path: &Path, names: &[&str]) {
     let other = tempfile::tempdir().unwrap();
     let live = other.path().join("deia.db");
     let (store, mut committed) = open(&live).unwrap();
@@ -65,7 +66,7 @@ fn other_files_are_no_store() {
         conn.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (1);")
             .unwrap();
     };
-    let cases: [(&str, &dyn Fn(&Path)); 4] = [
+    let cases: [(&str, Make<'_>); 4] = [
         ("empty", &|path| fs::write(path, "").unwrap()),
         ("text", &|path| {
             fs::write(path, "hello ".repeat(999)).unwrap()

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod opening;
+mod snapshots;
 mod writing;
 
 use std::path::{Path, PathBuf};
