@@ -149,15 +149,15 @@ impl Engine {
             Actual::Ready | Actual::Busy => {
                 self.dispatcher.open(id, &pool, slots);
                 if before == Actual::Starting {
-                    tracing::info!(event = "bot_ready", bot = %id, pool = %pool, "bot is ready");
+                    tracing::info!(event = "bot_ready", bot_id = %id, pool = %pool, "bot is ready");
                 }
             }
             Actual::Backoff => {
                 let seconds = delay.map(|at| at.seconds_since(Timestamp::now()));
-                tracing::warn!(event = "bot_restarting", bot = %id, delay_seconds = seconds, "bot ended; it is started again after a delay");
+                tracing::warn!(event = "bot_restarting", bot_id = %id, delay_seconds = seconds, "bot ended; it is started again after a delay");
             }
             Actual::Quarantined => {
-                tracing::warn!(event = "bot_quarantined", bot = %id, "bot ended too often (supervision.restart_intensity); it is tried again now and then");
+                tracing::warn!(event = "bot_quarantined", bot_id = %id, "bot ended too often (supervision.restart_intensity); it is tried again now and then");
             }
             Actual::Starting | Actual::Draining | Actual::Stopping | Actual::Stopped => {}
         }
@@ -224,7 +224,7 @@ impl Engine {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
             Err(mpsc::error::TrySendError::Full(_)) => {
-                tracing::warn!(event = "bot_stuck", bot = %id, "the bot does not read its socket; ending it");
+                tracing::warn!(event = "bot_stuck", bot_id = %id, "the bot does not read its socket; ending it");
                 self.kill(id);
                 false
             }
@@ -274,7 +274,7 @@ impl Engine {
                     process.handle.kill();
                     return;
                 };
-                tracing::info!(event = "bot_started", bot = %id, pid = process.pid, "bot started");
+                tracing::info!(event = "bot_started", bot_id = %id, pid = process.pid, "bot started");
                 entry.process = Some((process.pid, process.handle));
                 // Stopped while it was being started.
                 if entry.machine.actual() == Actual::Stopping && entry.session.is_none() {
@@ -282,7 +282,7 @@ impl Engine {
                 }
             }
             Err(why) => {
-                tracing::error!(event = "bot_exited", bot = %id, cause = "spawn_failed", error = %why, "the bot could not be started");
+                tracing::error!(event = "bot_exited", bot_id = %id, cause = "spawn_failed", error = %why, "the bot could not be started");
                 let exit = LastExit {
                     code: None,
                     signal: None,
@@ -317,9 +317,9 @@ impl Engine {
             Exit::Unknown => format!("the bot {id} ended"),
         };
         if expected {
-            tracing::info!(event = "bot_exited", bot = %id, code, signal, cause = cause.as_str(), "bot ended");
+            tracing::info!(event = "bot_exited", bot_id = %id, code, signal, cause = cause.as_str(), "bot ended");
         } else {
-            tracing::warn!(event = "bot_exited", bot = %id, code, signal, cause = cause.as_str(), "bot ended");
+            tracing::warn!(event = "bot_exited", bot_id = %id, code, signal, cause = cause.as_str(), "bot ended");
         }
         self.gone(
             id,
@@ -429,7 +429,7 @@ impl Engine {
                     let outcome = bounded(outcome);
                     self.end_attempt(&task, fence, AttemptEnd::Reported(outcome));
                 } else {
-                    tracing::warn!(event = "late_result_refused", bot = %id, task = %task, attempt = fence.attempt, "a result came too late and was refused");
+                    tracing::warn!(event = "late_result_refused", bot_id = %id, task_id = %task, attempt = fence.attempt, "a result came too late and was refused");
                     self.send(id, run, ToWorker::Ack { task, fence });
                 }
             }
@@ -446,7 +446,7 @@ impl Engine {
         };
         entry.session = None;
         if let Some(fault) = fault {
-            tracing::warn!(event = "bot_protocol", bot = %id, error = %fault, "the bot broke the protocol; ending it");
+            tracing::warn!(event = "bot_protocol", bot_id = %id, error = %fault, "the bot broke the protocol; ending it");
         }
         // A bot without its connection is of no use; one that is ending anyway is left to it.
         self.bot_event(id, Event::Stuck(ExitCause::Protocol));
@@ -510,7 +510,7 @@ impl Engine {
 }
 
 fn refuse(hello: &Hello, why: &str) {
-    tracing::warn!(event = "bot_refused", bot = %hello.bot_id, pid = hello.peer_pid, reason = why, "a connection to the bots' socket was refused");
+    tracing::warn!(event = "bot_refused", bot_id = %hello.bot_id, pid = hello.peer_pid, reason = why, "a connection to the bots' socket was refused");
 }
 
 fn new_secret() -> Secret {

@@ -17,7 +17,7 @@ use crate::brain::bot::{Drain, Event};
 use crate::brain::demand::PoolFacts;
 use crate::brain::plan::{Limits, plan};
 use crate::daemon::command::{BotAct, Refused, Reply};
-use crate::logs::rotate_output;
+use crate::logs::rotate_held;
 
 /// Bots one fleet may have.
 pub const MAX_BOTS: u32 = 10_000;
@@ -184,7 +184,7 @@ impl Engine {
             .map(|(_, id)| id.clone())
             .collect();
         for id in ids {
-            tracing::info!(event = "bot_rolled", bot = %id, "the bot's pool has changed: it is started anew once it has finished what it has");
+            tracing::info!(event = "bot_rolled", bot_id = %id, "the bot's pool has changed: it is started anew once it has finished what it has");
             self.bot_event(&id, Event::Bounce);
         }
     }
@@ -458,7 +458,7 @@ impl Engine {
         let logging = self.config.logging.clone();
         tokio::task::spawn_blocking(move || {
             for file in files {
-                if let Err(e) = rotate_output(&file, &logging) {
+                if let Err(e) = rotate_held(&file, logging.max_file_mb << 20, logging.keep_files) {
                     tracing::warn!(event = "rotation_failed", file = %file.display(), error = %e, "what a bot printed could not be rotated");
                 }
             }
