@@ -395,8 +395,13 @@ impl Engine {
         let id = id.clone();
         let tasks: Vec<_> = entry.tasks.iter().cloned().collect();
         let stopping = self.phase != Phase::Running;
+        let retired = entry.retired;
         let (success, message) = match act {
             _ if stopping => (false, "the daemon is stopping".to_owned()),
+            BotAct::Start | BotAct::Restart if retired => (
+                false,
+                "it is beyond the limits and on its way out: `deiactl scale` first".to_owned(),
+            ),
             BotAct::Interrupt => {
                 let told = self.interrupt(&tasks);
                 (
