@@ -168,8 +168,6 @@ pub enum Op {
         id: TaskId,
         /// When.
         at: Timestamp,
-        /// Attempts it may fail from now on.
-        max_attempts: u32,
     },
     /// Makes scheduled tasks whose time has come ready. -> [`Outcome::Promoted`]
     Promote {

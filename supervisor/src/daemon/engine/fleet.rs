@@ -1,9 +1,10 @@
 //! How many bots there shall be, of which specification: the plan, the limits, the configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use deia::api::{BotActionAnswer, LimitsAnswer, LimitsRequest};
 use deia::bot::{Actual, Wanted};
@@ -17,6 +18,7 @@ use crate::brain::bot::{Drain, Event};
 use crate::brain::demand::PoolFacts;
 use crate::brain::plan::{Limits, plan};
 use crate::daemon::command::{BotAct, Refused, Reply};
+use crate::fleet::workdirs;
 use crate::logs::rotate_held;
 
 /// Bots one fleet may have.
@@ -448,19 +450,24 @@ impl Engine {
         }
     }
 
-    /// Keeps what bots print within bounds.
-    pub(super) fn tend_outputs(&self) {
+    /// Keeps what bots print and what tasks leave on disk within bounds.
+    pub(super) fn tend_files(&self) {
         let files: Vec<_> = self
             .bots
             .keys()
             .map(|id| self.home.bot_output(id))
             .collect();
         let logging = self.config.logging.clone();
+        let (work, keep) = (self.home.work(), self.config.tasks.workdir_keep.clone());
+        let running: HashSet<String> = self.in_flight.keys().map(ToString::to_string).collect();
         tokio::task::spawn_blocking(move || {
             for file in files {
                 if let Err(e) = rotate_held(&file, logging.max_file_mb << 20, logging.keep_files) {
                     tracing::warn!(event = "rotation_failed", file = %file.display(), error = %e, "what a bot printed could not be rotated");
                 }
+            }
+            if let Err(e) = workdirs::tidy(&work, &keep, &running, SystemTime::now()) {
+                tracing::warn!(event = "workdirs_not_tidied", path = %work.display(), error = %e, "tasks' working directories could not be looked through");
             }
         });
     }

@@ -153,7 +153,7 @@ impl Engine {
         };
         self.ask(expire, Pending::Expire);
         self.ask(retain, Pending::Retain);
-        self.tend_outputs();
+        self.tend_files();
     }
 
     pub(super) fn expired(&mut self, expired: &[Ready]) {

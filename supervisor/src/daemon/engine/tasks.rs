@@ -392,7 +392,6 @@ impl Engine {
         let op = Op::Requeue {
             id,
             at: Timestamp::now(),
-            max_attempts: self.config.tasks.max_attempts,
         };
         self.ask(op, Pending::Requeue { reply });
     }
