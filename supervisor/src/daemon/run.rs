@@ -324,7 +324,11 @@ fn overrides(options: &Options) -> Overrides {
 /// Prints the API's OpenAPI document.
 pub fn print_openapi() -> ExitCode {
     use std::io::Write as _;
-    let Ok(text) = crate::http::routes::document().to_pretty_json() else {
+    // By way of a value, whose fields are in the alphabet's order: the document itself keeps its
+    // extensions in none, and the text is compared with the one in the repository.
+    let text = serde_json::to_value(crate::http::routes::document())
+        .and_then(|document| serde_json::to_string_pretty(&document));
+    let Ok(text) = text else {
         return fail(1, "the document could not be written");
     };
     match writeln!(io::stdout().lock(), "{text}") {
