@@ -228,7 +228,7 @@ impl Engine {
             if let Some(entry) = self
                 .bots
                 .get(&id)
-                .filter(|entry| entry.machine.takes_tasks())
+                .filter(|entry| entry.machine.takes_tasks() && entry.session.is_some())
             {
                 let (pool, slots) = (entry.spec.name.clone(), self.slots_of(&entry.spec));
                 self.dispatcher.open(&id, &pool, slots);
