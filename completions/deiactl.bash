@@ -976,7 +976,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__config__subcmd__init)
-            opts="-q -h --home --socket --url --json --quiet --help"
+            opts="-q -h --force --home --socket --url --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

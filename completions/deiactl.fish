@@ -238,9 +238,9 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_s
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -s q -l quiet -d 'Do not say on standard error which daemon answered'
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -s h -l help -d 'Print help'
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "show" -d 'Show the configuration in force, or one key of it'
-complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "validate" -d 'Check a file, without a daemon (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "diff" -d 'Show what a reload would change (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "init" -d 'Write sample configurations into the home (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "validate" -d 'Check a file, without a daemon; fails if any value would not be used'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "diff" -d 'Show what a reload would change'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "init" -d 'Write the sample configurations into the home\'s .deia/config'
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and not __fish_seen_subcommand_from show validate diff init help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from show" -l home -d 'The daemon\'s home directory' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from show" -l socket -d 'The daemon\'s admin socket' -r -F
@@ -263,13 +263,14 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -l home -d 'The daemon\'s home directory' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -l socket -d 'The daemon\'s admin socket' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -l force -d 'Overwrite samples that were changed'
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -l json -d 'Print the daemon\'s JSON instead of text for people'
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -s q -l quiet -d 'Do not say on standard error which daemon answered'
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show the configuration in force, or one key of it'
-complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "validate" -d 'Check a file, without a daemon (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Show what a reload would change (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "init" -d 'Write sample configurations into the home (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "validate" -d 'Check a file, without a daemon; fails if any value would not be used'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Show what a reload would change'
+complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "init" -d 'Write the sample configurations into the home\'s .deia/config'
 complete -c deiactl -n "__fish_deiactl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c deiactl -n "__fish_deiactl_using_subcommand logs" -l bot -d 'Only what is about this bot' -r
 complete -c deiactl -n "__fish_deiactl_using_subcommand logs" -s n -l lines -d 'How many lines from the end' -r
@@ -405,6 +406,6 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_su
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "interrupt" -d 'End its running tasks; the bot stays'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "logs" -d 'Show what it printed'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Show the configuration in force, or one key of it'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "validate" -d 'Check a file, without a daemon (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "diff" -d 'Show what a reload would change (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "init" -d 'Write sample configurations into the home (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "validate" -d 'Check a file, without a daemon; fails if any value would not be used'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "diff" -d 'Show what a reload would change'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "init" -d 'Write the sample configurations into the home\'s .deia/config'

@@ -333,11 +333,17 @@ fn short(text: &str, most: usize) -> String {
 async fn hints(home: &Path, client: &Client) -> io::Result<()> {
     let port = client.status().await.map_err(io::Error::other)?.port;
     let home = home.display();
+    // Beside this program, unless it was installed.
+    let deiactl = std::env::current_exe()
+        .map(|path| path.with_file_name("deiactl"))
+        .ok()
+        .filter(|path| path.exists())
+        .map_or_else(|| "deiactl".into(), |path| path.display().to_string());
     say(&format!(
         "\nThe fleet goes on until Ctrl-C. In another terminal:\n\
-         \n  deiactl --home {home} status\
-         \n  deiactl --home {home} submit --wait --pool echo 'Hello'\
-         \n  deiactl --home {home} bots\
+         \n  {deiactl} --home {home} status\
+         \n  {deiactl} --home {home} submit --wait --pool echo 'Hello'\
+         \n  {deiactl} --home {home} bots\
          \n  curl -s http://127.0.0.1:{port}/health\
          \n  curl -s http://127.0.0.1:{port}/api/orchestrate -d '{{\"content\": \"Hello\", \"wait_seconds\": 5}}'\n"
     ))

@@ -28,6 +28,7 @@
 mod ctl;
 mod daemon;
 mod http;
+mod llama;
 mod processes;
 mod scripted;
 
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 pub use ctl::{Output, deiactl, deiactl_command};
 pub use daemon::{Builder, Daemon};
 pub use http::{Http, Response};
+pub use llama::Llama;
 pub use processes::{Process, descendants, processes_of};
 pub use scripted::Scripted;
 

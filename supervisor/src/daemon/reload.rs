@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deia::api::{ConfigStatus, ReloadAnswer};
-use deia::config::Config;
+use deia::config::{Config, LogLevel};
 use deia::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -141,7 +141,8 @@ impl<F: Fn(&Config)> Owner<F> {
             };
             self.commands.send(command).await.ok()?;
             done.await.ok()?;
-            self.log.reconfigure(&config);
+            self.log.reconfigure(&config.logging);
+            self.log.set_level(log_level(&config));
             (self.applied)(&config);
         }
         self.save().await;
@@ -159,6 +160,15 @@ impl<F: Fn(&Config)> Owner<F> {
         if let Err(e) = saved.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
             tracing::warn!(event = "last_good_not_saved", error = %e, "the last good configuration could not be written");
         }
+    }
+}
+
+/// The least severe level that is logged; `debug` has its own switch.
+pub fn log_level(config: &Config) -> LogLevel {
+    if config.debug {
+        LogLevel::Debug
+    } else {
+        config.log_level
     }
 }
 

@@ -24,7 +24,7 @@ use crate::http::admin_socket::bind_admin_socket;
 use crate::http::guard::{Guard, HashedTokens};
 use crate::http::peer::{Admission, deia_group};
 use crate::http::routes::{Api, service};
-use crate::logs::{self, LogHandle};
+use crate::logs::{self, Console, LogHandle};
 use crate::settings::{EXIT_CONFIG, Overrides, Settings};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -107,21 +107,17 @@ async fn serve(options: Options) -> ExitCode {
         Ok(lock) => lock,
         Err(e) => return fail(1, &e.to_string()),
     };
-    let log = match logs::init(&home.logs, &config) {
+    let level = reload::log_level(&config);
+    let log = match logs::init(&home.logs, &config.logging, level, Console::Auto) {
         Ok(log) => log,
-        Err(e) => {
-            return fail(
-                1,
-                &format!("cannot write logs in {}: {e}", home.logs.display()),
-            );
-        }
+        Err(e) => return fail(1, &e.to_string()),
     };
     reload::log_loaded(&settings);
     let code = match start(&home, settings, epoch, &log).await {
         Ok(daemon) => daemon.run_to_end().await,
         Err(e) => {
             tracing::error!(event = "start_failed", error = %e, "the daemon could not start");
-            fail(1, &e.to_string())
+            ExitCode::FAILURE
         }
     };
     log.shutdown();
@@ -193,6 +189,12 @@ async fn start(
     tokio::spawn(strays::watch(pids.clone()));
 
     let (limits_to, limits) = watch::channel(edge_limits(&config.http));
+    let admin_path = home.admin_socket();
+    let guard = move |http: &Http| {
+        let tokens = Arc::new(HashedTokens::default());
+        Arc::new(Guard::new(Some(address), http, tokens, admin_path.clone()))
+    };
+    let (guard_to, guard_now) = watch::channel(guard(&config.http));
     let parts = Parts {
         home: home.clone(),
         config,
@@ -219,6 +221,7 @@ async fn start(
         log.clone(),
         move |config: &Config| {
             limits_to.send_replace(edge_limits(&config.http));
+            guard_to.send_replace(guard(&config.http));
         },
     );
     let api = Arc::new(Api {
@@ -232,16 +235,10 @@ async fn start(
         port: address.port(),
     });
     let (router, _) = service(api);
-    let guard = Arc::new(Guard::new(
-        Some(address),
-        &config.current().http,
-        Arc::new(HashedTokens::default()),
-        home.admin_socket(),
-    ));
     let admission = Admission::of_this_process(Arc::new(move |pid| pids.contains(pid)));
     let edge = Edge {
         router,
-        guard,
+        guard: guard_now,
         limits,
     };
     let servers = vec![
@@ -268,7 +265,8 @@ async fn start(
 }
 
 fn edge_limits(http: &Http) -> EdgeLimits {
-    EdgeLimits::from(http)
+    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    EdgeLimits::from(http).within_open_files(open_files.unwrap_or(u64::MAX))
 }
 
 impl Daemon {
@@ -326,7 +324,11 @@ fn overrides(options: &Options) -> Overrides {
 /// Prints the API's OpenAPI document.
 pub fn print_openapi() -> ExitCode {
     use std::io::Write as _;
-    let Ok(text) = crate::http::routes::document().to_pretty_json() else {
+    // By way of a value, whose fields are in the alphabet's order: the document itself keeps its
+    // extensions in none, and the text is compared with the one in the repository.
+    let text = serde_json::to_value(crate::http::routes::document())
+        .and_then(|document| serde_json::to_string_pretty(&document));
+    let Ok(text) = text else {
         return fail(1, "the document could not be written");
     };
     match writeln!(io::stdout().lock(), "{text}") {

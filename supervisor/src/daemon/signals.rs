@@ -63,7 +63,7 @@ async fn dump(commands: &mpsc::Sender<Command>) {
     for bot in bots.await.unwrap_or_default() {
         tracing::info!(
             event = "state_dump",
-            bot = %bot.id,
+            bot_id = %bot.id,
             pool = %bot.pool,
             actual = bot.actual.as_str(),
             pid = bot.pid,

@@ -7,6 +7,7 @@
 //!   outputs   what running tasks have said so far, and who follows it
 //!   pids      which processes are bots (to keep them off the admin socket)
 //!   strays    what dead bots left behind
+//!   workdirs  fresh working directories, kept for a while
 //! ```
 //!
 //! Everything here reports to the main loop as a [`FleetEvent`] and decides nothing. Signals go
@@ -18,6 +19,7 @@ pub mod pids;
 pub mod sessions;
 pub mod spawn;
 pub mod strays;
+pub mod workdirs;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -107,8 +107,8 @@ impl EdgeLimits {
 pub struct Edge {
     /// The routes: [`super::scope::assemble`].
     pub router: Router,
-    /// Who may come in.
-    pub guard: Arc<Guard>,
+    /// Who may come in; asked anew for every request, so that a reload holds at once.
+    pub guard: watch::Receiver<Arc<Guard>>,
     /// Bounds.
     pub limits: watch::Receiver<EdgeLimits>,
 }
@@ -338,7 +338,7 @@ impl Trouble {
             tracing::error!(event = "accept_failed", reason = %error, "Connections can't be accepted; trying again until they can");
         }
         // Descriptors come back soonest from those who do nothing with theirs.
-        house.put_one_out();
+        house.put_some_out();
         tokio::select! {
             _ = stop.changed() => true,
             () = tokio::time::sleep(ACCEPT_BACKOFF) => false,

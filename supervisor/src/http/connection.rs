@@ -29,7 +29,6 @@ use tower::Service;
 use super::accept::{EdgeLimits, Server};
 use super::body::{AnswerBody, RequestBody};
 use super::error::ApiFailure;
-use super::guard::Guard;
 use super::house::Guest;
 use super::peer::Peer;
 use super::scope::ScopeRefusal;
@@ -39,6 +38,8 @@ use super::watch::{Command, Late, Verdict, Watch};
 pub const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Read and write buffer of a connection, at most.
 const MAX_BUFFER_BYTES: usize = 128 * 1024;
+/// How often one that was put out while it was being served is looked at.
+const LEAVE_CHECK_MS: u64 = 250;
 /// How long a client that is refused may go on sending.
 pub const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How much it may go on sending.
@@ -93,19 +94,27 @@ pub(super) async fn serve<S: Stream>(
             match watch.command() {
                 Command::Close => return Poll::Ready(()),
                 Command::Finish if watch.may_close() => return Poll::Ready(()),
+                Command::Leave if watch.leaves_now(watch.now()) => return Poll::Ready(()),
                 // Only while a request is being served: hyper would drop half a head otherwise.
                 Command::Finish if !finishing && watch.is_serving() => {
                     finishing = true;
                     Pin::new(&mut connection).graceful_shutdown();
                     continue;
                 }
-                Command::Serve | Command::Finish => {}
+                Command::Leave if !finishing => {
+                    finishing = true;
+                    let at = tokio::time::Instant::now() + Duration::from_millis(LEAVE_CHECK_MS);
+                    timer.as_mut().reset(at);
+                }
+                Command::Serve | Command::Finish | Command::Leave => {}
             }
             ready!(timer.as_mut().poll(cx));
             match watch.verdict(watch.now(), &limits) {
                 Verdict::Late(Late::Body) => watch.give_up_body(),
                 Verdict::Late(_) => return Poll::Ready(()),
                 Verdict::Again(ms) => {
+                    let leaving = watch.command() == Command::Leave;
+                    let ms = if leaving { ms.min(LEAVE_CHECK_MS) } else { ms };
                     let at = tokio::time::Instant::now() + Duration::from_millis(ms);
                     timer.as_mut().reset(at);
                 }
@@ -113,7 +122,7 @@ pub(super) async fn serve<S: Stream>(
         }
     })
     .await;
-    if watch.has_unread_body() && watch.command() != Command::Close {
+    if watch.has_unread_body() && watch.command() < Command::Leave {
         watch.request_ends();
         linger(connection.into_parts().io.into_inner(), &watch).await;
     }
@@ -133,7 +142,8 @@ async fn answer(
     let (mut parts, body) = request.into_parts();
     // Wrapped before the guard: a refused request's unread body must be known as such.
     let body = RequestBody::new(body, Arc::clone(&watch));
-    let response = match server.edge.guard.check(&parts, peer, local) {
+    let checked = server.edge.guard.borrow().check(&parts, peer, local);
+    let response = match checked {
         Err(failure) => failure.into_response(),
         Ok(mut caller) => {
             caller.max_body_bytes = max_body_bytes;
@@ -141,7 +151,7 @@ async fn answer(
             let request = Request::from_parts(parts, AxumBody::new(body));
             let routed = server.edge.router.clone().call(request);
             match AssertUnwindSafe(routed).catch_unwind().await {
-                Ok(Ok(response)) => name_the_socket(response, &server.edge.guard),
+                Ok(Ok(response)) => name_the_socket(response, &server),
                 Err(panic) => panicked(panic.as_ref()).into_response(),
             }
         }
@@ -150,12 +160,14 @@ async fn answer(
 }
 
 /// A route's scope does not know where the admin socket is; the guard does.
-fn name_the_socket(response: Response<AxumBody>, guard: &Guard) -> Response<AxumBody> {
+fn name_the_socket(response: Response<AxumBody>, server: &Server) -> Response<AxumBody> {
     if response.status() != axum::http::StatusCode::FORBIDDEN {
         return response;
     }
     match response.extensions().get::<ScopeRefusal>() {
-        Some(refusal) => refusal.failure(guard.admin_socket()).into_response(),
+        Some(refusal) => refusal
+            .failure(server.edge.guard.borrow().admin_socket())
+            .into_response(),
         None => response,
     }
 }
@@ -207,7 +219,7 @@ async fn linger<S: Stream>(timed: Timed<S>, watch: &Watch) {
     let mut stream = timed.inner;
     let work = async {
         stream.shutdown().await?;
-        discard(&mut stream, || watch.command() == Command::Close).await
+        discard(&mut stream, || watch.command() >= Command::Leave).await
     };
     drop(tokio::time::timeout(LINGER_TIME, work).await);
 }
@@ -241,7 +253,7 @@ impl<S: Stream> AsyncRead for Timed<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         if polled.is_pending() {
-            if self.watch.command() == Command::Finish {
+            if matches!(self.watch.command(), Command::Finish | Command::Leave) {
                 // The runtime learns of bytes a little after the kernel has them. Before an idle
                 // connection is closed, ask the kernel: a request that was sent is answered.
                 self.watch.note_unread(has_bytes(&self.inner));

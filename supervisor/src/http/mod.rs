@@ -27,8 +27,7 @@ mod tables;
 mod watch;
 
 pub use connection::{LINGER_BYTES, LINGER_TIME, MAX_HEAD_BYTES};
-pub use house::EVICT_AFTER_MS;
-pub use watch::MIN_BYTES_PER_SECOND;
+pub use watch::{EVICT_AFTER_MS, MIN_BYTES_PER_SECOND};
 
 #[cfg(test)]
 mod tests;

@@ -23,16 +23,21 @@ use super::accept::EdgeLimits;
 /// Slowest a body may come, and an answer may be read, on average after the grace.
 pub const MIN_BYTES_PER_SECOND: u64 = 16 * 1024;
 
+/// A client that has kept us waiting for less is not put out for a newcomer.
+pub const EVICT_AFTER_MS: u64 = 5;
+
 /// What the acceptor asks of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Command {
     /// Go on.
     Serve = 0,
     /// Finish what was asked, then close.
     Finish = 1,
+    /// Make room: [`Watch::leaves_now`].
+    Leave = 2,
     /// Close now.
-    Close = 2,
+    Close = 3,
 }
 
 /// Why a connection is closed.
@@ -117,6 +122,23 @@ impl Watch {
     /// The kernel holds bytes that the runtime has not told us of yet.
     pub(super) fn note_unread(&self, unread: bool) {
         self.unread.store(unread, Relaxed);
+    }
+
+    /// Whether a connection that was put out closes now: not while the daemon works on its request, and
+    /// not before a request that is in the kernel was looked at.
+    pub(super) fn leaves_now(&self, now: u64) -> bool {
+        let waits_for_head = self.head_since.load(Relaxed) != 0;
+        if waits_for_head {
+            let fresh = self.head_bytes_since.load(Relaxed) == 0;
+            let unread = fresh && self.unread.load(Relaxed);
+            return !unread && self.write_since.load(Relaxed) == 0
+                || self.write_waited_ms(now) >= EVICT_AFTER_MS;
+        }
+        self.kept_waiting_ms(now) >= EVICT_AFTER_MS
+    }
+
+    fn write_waited_ms(&self, now: u64) -> u64 {
+        waited_ms(&self.write_since, earned_ms(&self.write_bytes), now)
     }
 
     /// A request is being served.
@@ -212,15 +234,13 @@ impl Watch {
             && self.write_since.load(Relaxed) == 0
     }
 
-    /// How long the client has kept us waiting; 0 while the daemon is the one who works.
+    /// How long the client has kept us waiting, less what its progress earned it; 0 while the daemon is
+    /// the one who works.
     pub(super) fn kept_waiting_ms(&self, now: u64) -> u64 {
-        [&self.head_since, &self.body_since, &self.write_since]
-            .iter()
-            .map(|since| since.load(Relaxed))
-            .filter(|since| *since != 0)
-            .map(|since| now.saturating_sub(since))
-            .max()
-            .unwrap_or(0)
+        let body = waited_ms(&self.body_since, earned_ms(&self.body_bytes), now);
+        waited_ms(&self.head_since, 0, now)
+            .max(body)
+            .max(self.write_waited_ms(now))
     }
 
     /// Whether a time-out is over at `now`, else when to look again.
@@ -236,13 +256,13 @@ impl Watch {
         };
         let write = self.write_since.load(Relaxed);
         if write != 0 {
-            let earned = self.write_bytes.load(Relaxed) * 1000 / MIN_BYTES_PER_SECOND;
+            let earned = earned_ms(&self.write_bytes);
             due(write + millis(limits.write_timeout) + earned, Late::Write);
         }
         let body = self.body_since.load(Relaxed);
         if body != 0 {
             let grace = millis(limits.body_timeout);
-            let earned = self.body_bytes.load(Relaxed) * 1000 / MIN_BYTES_PER_SECOND;
+            let earned = earned_ms(&self.body_bytes);
             due(body + grace + earned, Late::Body);
             due(self.body_moved.load(Relaxed) + grace, Late::Body);
         }
@@ -273,9 +293,22 @@ impl Watch {
         match self.command.load(Relaxed) {
             0 => Command::Serve,
             1 => Command::Finish,
+            2 => Command::Leave,
             _ => Command::Close,
         }
     }
+}
+
+fn waited_ms(since: &AtomicU64, earned: u64, now: u64) -> u64 {
+    match since.load(Relaxed) {
+        0 => 0,
+        since => now.saturating_sub(since + earned),
+    }
+}
+
+/// The time so many bytes may take.
+fn earned_ms(bytes: &AtomicU64) -> u64 {
+    bytes.load(Relaxed).saturating_mul(1000) / MIN_BYTES_PER_SECOND
 }
 
 /// A duration in whole milliseconds, at least one.
@@ -399,5 +432,39 @@ mod tests {
         assert_eq!(watch.kept_waiting_ms(t0 + 500), 500);
         watch.request_begins(false);
         assert_eq!(watch.kept_waiting_ms(t0 + 500_000), 0);
+        // Half a second for 16 KiB of a body is what it may take; two are too long.
+        watch.request_begins(true);
+        let t0 = watch.body_since.load(Relaxed);
+        watch.body_moves(16 * 1024);
+        assert_eq!(watch.kept_waiting_ms(t0 + 500), 0);
+        assert_eq!(watch.kept_waiting_ms(t0 + 2000), 1000);
+    }
+
+    #[test]
+    fn who_is_put_out_leaves_unless_it_asked_for_something() {
+        let watch = Watch::new(Instant::now());
+        let now = watch.now();
+        assert!(watch.leaves_now(now), "silent");
+        watch.note_unread(true);
+        assert!(!watch.leaves_now(now), "its request is in the kernel");
+        watch.bytes_read();
+        assert!(watch.leaves_now(now), "half a head");
+        watch.request_begins(false);
+        assert!(!watch.leaves_now(now + 60_000), "being served");
+        watch.request_ends();
+        watch.wrote(None, 10);
+        let since = watch.write_since.load(Relaxed);
+        watch.note_unread(false);
+        assert!(!watch.leaves_now(since), "being answered");
+        assert!(watch.leaves_now(since + EVICT_AFTER_MS), "does not read");
+        watch.wrote(Some(10), 10);
+        assert!(watch.leaves_now(since), "answered");
+        watch.request_begins(true);
+        let since = watch.body_since.load(Relaxed);
+        assert!(!watch.leaves_now(since));
+        assert!(
+            watch.leaves_now(since + EVICT_AFTER_MS),
+            "holds its body back"
+        );
     }
 }

@@ -16,6 +16,8 @@
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod sql_stays_here;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -30,6 +32,9 @@ pub type Seq = i64;
 
 /// The caller's name for an operation, repeated in its outcome.
 pub type Ticket = u64;
+
+/// A demand, and its ready tasks by priority.
+pub type DemandCount = (Arc<str>, [u64; 4]);
 
 /// The engine of a store.
 pub trait Store: Send + Sync + 'static {
@@ -72,7 +77,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Vec<Ready>, StoreError>>;
 
     /// Every demand with queued tasks (not scheduled ones), and how many by priority. For start-up.
-    fn demands(&self) -> BoxFuture<'static, Result<Vec<(Arc<str>, [u64; 4])>, StoreError>>;
+    fn demands(&self) -> BoxFuture<'static, Result<Vec<DemandCount>, StoreError>>;
 
     /// When the next scheduled task is due.
     fn next_due(&self) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
@@ -163,8 +168,6 @@ pub enum Op {
         id: TaskId,
         /// When.
         at: Timestamp,
-        /// Attempts it may fail from now on.
-        max_attempts: u32,
     },
     /// Makes scheduled tasks whose time has come ready. -> [`Outcome::Promoted`]
     Promote {

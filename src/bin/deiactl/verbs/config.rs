@@ -1,11 +1,15 @@
 //! `deiactl config show|validate|diff|init`.
+//!
+//! `validate` and `init` work without a daemon: a file is checked before there is one.
+
+mod check;
+mod init;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::planned::not_implemented;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -23,18 +27,22 @@ enum Verb {
         /// A key, as `bot_limits.max_bots`
         key: Option<String>,
     },
-    /// Check a file, without a daemon (not implemented yet)
+    /// Check a file, without a daemon; fails if any value would not be used
     Validate {
-        /// The file [default: the home's]
+        /// The file [default: the daemon's, else the home's]
         file: Option<PathBuf>,
     },
-    /// Show what a reload would change (not implemented yet)
+    /// Show what a reload would change
     Diff {
-        /// The file [default: the home's]
+        /// The file [default: the daemon's]
         file: Option<PathBuf>,
     },
-    /// Write sample configurations into the home (not implemented yet)
-    Init,
+    /// Write the sample configurations into the home's .deia/config
+    Init {
+        /// Overwrite samples that were changed
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 impl Config {
@@ -51,9 +59,9 @@ impl Config {
                 let out = &context.out;
                 out.reply(&reply, |answer| out.text(&yaml(&answer.value)?))
             }
-            Verb::Validate { .. } => Err(not_implemented("config validate")),
-            Verb::Diff { .. } => Err(not_implemented("config diff")),
-            Verb::Init => Err(not_implemented("config init")),
+            Verb::Validate { file } => check::validate(context, file.as_deref()).await,
+            Verb::Diff { file } => check::diff(context, file.as_deref()).await,
+            Verb::Init { force } => init::init(context, *force),
         }
     }
 }

@@ -89,7 +89,20 @@ impl Submit {
             "task {id} goes on without this command: `deiactl task show {id}`, `deiactl task \
              cancel {id}`"
         ));
-        let answer = submit(context, &client, &request).await?;
+        let answer = match patience {
+            // The same name again is the same task: an answer that was lost is asked for again.
+            Some(_) => {
+                let once = async || {
+                    client
+                        .submit(&request)
+                        .await
+                        .map(Some)
+                        .map_err(Failure::from)
+                };
+                accepted(context, wait.until("the submission", once).await?)?
+            }
+            None => submit(context, &client, &request).await?,
+        };
         let out = &context.out;
         if self.follow {
             let status = follow(context, &client, &id, &wait).await?;
@@ -194,7 +207,13 @@ async fn submit(
             "it may have been accepted: the same command with `--task-id {id}` runs it once"
         ));
     }
-    let answer = answer?;
+    accepted(context, answer?)
+}
+
+fn accepted(
+    context: &Context,
+    answer: Reply<SubmitAnswer>,
+) -> Result<Reply<SubmitAnswer>, Failure> {
     if answer.success {
         return Ok(answer);
     }

@@ -21,6 +21,9 @@ use crate::fleet::exits::{self, Exit};
 use crate::fleet::spawn::{Process, ProcessHandle, Request};
 use crate::fleet::{Accepted, FleetEvent, Hello, Run};
 
+/// A process whose connection has ended may take this long to end as well.
+const DEAF: Millis = 1_000;
+
 /// Everything the main loop knows of a bot.
 #[derive(Debug)]
 pub(super) struct BotEntry {
@@ -143,21 +146,23 @@ impl Engine {
             return;
         };
         let (pool, slots) = (entry.spec.name.clone(), self.slots_of(&entry.spec));
-        let retired = entry.retired;
+        let (retired, connected) = (entry.retired, entry.session.is_some());
         let delay = entry.next_start_at;
         match after {
             Actual::Ready | Actual::Busy => {
-                self.dispatcher.open(id, &pool, slots);
+                if connected {
+                    self.dispatcher.open(id, &pool, slots);
+                }
                 if before == Actual::Starting {
-                    tracing::info!(event = "bot_ready", bot = %id, pool = %pool, "bot is ready");
+                    tracing::info!(event = "bot_ready", bot_id = %id, pool = %pool, "bot is ready");
                 }
             }
             Actual::Backoff => {
                 let seconds = delay.map(|at| at.seconds_since(Timestamp::now()));
-                tracing::warn!(event = "bot_restarting", bot = %id, delay_seconds = seconds, "bot ended; it is started again after a delay");
+                tracing::warn!(event = "bot_restarting", bot_id = %id, delay_seconds = seconds, "bot ended; it is started again after a delay");
             }
             Actual::Quarantined => {
-                tracing::warn!(event = "bot_quarantined", bot = %id, "bot ended too often (supervision.restart_intensity); it is tried again now and then");
+                tracing::warn!(event = "bot_quarantined", bot_id = %id, "bot ended too often (supervision.restart_intensity); it is tried again now and then");
             }
             Actual::Starting | Actual::Draining | Actual::Stopping | Actual::Stopped => {}
         }
@@ -224,7 +229,7 @@ impl Engine {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
             Err(mpsc::error::TrySendError::Full(_)) => {
-                tracing::warn!(event = "bot_stuck", bot = %id, "the bot does not read its socket; ending it");
+                tracing::warn!(event = "bot_stuck", bot_id = %id, "the bot does not read its socket; ending it");
                 self.kill(id);
                 false
             }
@@ -274,7 +279,7 @@ impl Engine {
                     process.handle.kill();
                     return;
                 };
-                tracing::info!(event = "bot_started", bot = %id, pid = process.pid, "bot started");
+                tracing::info!(event = "bot_started", bot_id = %id, pid = process.pid, "bot started");
                 entry.process = Some((process.pid, process.handle));
                 // Stopped while it was being started.
                 if entry.machine.actual() == Actual::Stopping && entry.session.is_none() {
@@ -282,7 +287,7 @@ impl Engine {
                 }
             }
             Err(why) => {
-                tracing::error!(event = "bot_exited", bot = %id, cause = "spawn_failed", error = %why, "the bot could not be started");
+                tracing::error!(event = "bot_exited", bot_id = %id, cause = "spawn_failed", error = %why, "the bot could not be started");
                 let exit = LastExit {
                     code: None,
                     signal: None,
@@ -317,9 +322,9 @@ impl Engine {
             Exit::Unknown => format!("the bot {id} ended"),
         };
         if expected {
-            tracing::info!(event = "bot_exited", bot = %id, code, signal, cause = cause.as_str(), "bot ended");
+            tracing::info!(event = "bot_exited", bot_id = %id, code, signal, cause = cause.as_str(), "bot ended");
         } else {
-            tracing::warn!(event = "bot_exited", bot = %id, code, signal, cause = cause.as_str(), "bot ended");
+            tracing::warn!(event = "bot_exited", bot_id = %id, code, signal, cause = cause.as_str(), "bot ended");
         }
         self.gone(
             id,
@@ -429,7 +434,7 @@ impl Engine {
                     let outcome = bounded(outcome);
                     self.end_attempt(&task, fence, AttemptEnd::Reported(outcome));
                 } else {
-                    tracing::warn!(event = "late_result_refused", bot = %id, task = %task, attempt = fence.attempt, "a result came too late and was refused");
+                    tracing::warn!(event = "late_result_refused", bot_id = %id, task_id = %task, attempt = fence.attempt, "a result came too late and was refused");
                     self.send(id, run, ToWorker::Ack { task, fence });
                 }
             }
@@ -445,11 +450,25 @@ impl Engine {
             return;
         };
         entry.session = None;
-        if let Some(fault) = fault {
-            tracing::warn!(event = "bot_protocol", bot = %id, error = %fault, "the bot broke the protocol; ending it");
+        self.dispatcher.close(id);
+        match fault {
+            Some(fault) => {
+                tracing::warn!(event = "bot_protocol", bot_id = %id, error = %fault, "the bot broke the protocol; ending it");
+                self.bot_event(id, Event::Stuck(ExitCause::Protocol));
+            }
+            // Most likely its process has ended, and how is about to be known.
+            None => self
+                .timers
+                .at(self.now() + DEAF, Timer::Deaf(id.clone(), run)),
         }
-        // A bot without its connection is of no use; one that is ending anyway is left to it.
-        self.bot_event(id, Event::Stuck(ExitCause::Protocol));
+    }
+
+    /// A bot without a connection is of no use.
+    pub(super) fn bot_deaf(&mut self, id: &Arc<str>, run: Run) {
+        let deaf = |entry: &&BotEntry| entry.run == run && entry.session.is_none();
+        if self.bots.get(id).filter(deaf).is_some() {
+            self.bot_event(id, Event::Stuck(ExitCause::Protocol));
+        }
     }
 
     /// The state's timer.
@@ -510,7 +529,7 @@ impl Engine {
 }
 
 fn refuse(hello: &Hello, why: &str) {
-    tracing::warn!(event = "bot_refused", bot = %hello.bot_id, pid = hello.peer_pid, reason = why, "a connection to the bots' socket was refused");
+    tracing::warn!(event = "bot_refused", bot_id = %hello.bot_id, pid = hello.peer_pid, reason = why, "a connection to the bots' socket was refused");
 }
 
 fn new_secret() -> Secret {

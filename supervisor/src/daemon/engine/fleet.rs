@@ -1,9 +1,10 @@
 //! How many bots there shall be, of which specification: the plan, the limits, the configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use deia::api::{BotActionAnswer, LimitsAnswer, LimitsRequest};
 use deia::bot::{Actual, Wanted};
@@ -17,7 +18,8 @@ use crate::brain::bot::{Drain, Event};
 use crate::brain::demand::PoolFacts;
 use crate::brain::plan::{Limits, plan};
 use crate::daemon::command::{BotAct, Refused, Reply};
-use crate::logs::rotate_output;
+use crate::fleet::workdirs;
+use crate::logs::rotate_held;
 
 /// Bots one fleet may have.
 pub const MAX_BOTS: u32 = 10_000;
@@ -184,7 +186,7 @@ impl Engine {
             .map(|(_, id)| id.clone())
             .collect();
         for id in ids {
-            tracing::info!(event = "bot_rolled", bot = %id, "the bot's pool has changed: it is started anew once it has finished what it has");
+            tracing::info!(event = "bot_rolled", bot_id = %id, "the bot's pool has changed: it is started anew once it has finished what it has");
             self.bot_event(&id, Event::Bounce);
         }
     }
@@ -226,7 +228,7 @@ impl Engine {
             if let Some(entry) = self
                 .bots
                 .get(&id)
-                .filter(|entry| entry.machine.takes_tasks())
+                .filter(|entry| entry.machine.takes_tasks() && entry.session.is_some())
             {
                 let (pool, slots) = (entry.spec.name.clone(), self.slots_of(&entry.spec));
                 self.dispatcher.open(&id, &pool, slots);
@@ -393,8 +395,13 @@ impl Engine {
         let id = id.clone();
         let tasks: Vec<_> = entry.tasks.iter().cloned().collect();
         let stopping = self.phase != Phase::Running;
+        let retired = entry.retired;
         let (success, message) = match act {
             _ if stopping => (false, "the daemon is stopping".to_owned()),
+            BotAct::Start | BotAct::Restart if retired => (
+                false,
+                "it is beyond the limits and on its way out: `deiactl scale` first".to_owned(),
+            ),
             BotAct::Interrupt => {
                 let told = self.interrupt(&tasks);
                 (
@@ -448,19 +455,24 @@ impl Engine {
         }
     }
 
-    /// Keeps what bots print within bounds.
-    pub(super) fn tend_outputs(&self) {
+    /// Keeps what bots print and what tasks leave on disk within bounds.
+    pub(super) fn tend_files(&self) {
         let files: Vec<_> = self
             .bots
             .keys()
             .map(|id| self.home.bot_output(id))
             .collect();
         let logging = self.config.logging.clone();
+        let (work, keep) = (self.home.work(), self.config.tasks.workdir_keep.clone());
+        let running: HashSet<String> = self.in_flight.keys().map(ToString::to_string).collect();
         tokio::task::spawn_blocking(move || {
             for file in files {
-                if let Err(e) = rotate_output(&file, &logging) {
+                if let Err(e) = rotate_held(&file, logging.max_file_mb << 20, logging.keep_files) {
                     tracing::warn!(event = "rotation_failed", file = %file.display(), error = %e, "what a bot printed could not be rotated");
                 }
+            }
+            if let Err(e) = workdirs::tidy(&work, &keep, &running, SystemTime::now()) {
+                tracing::warn!(event = "workdirs_not_tidied", path = %work.display(), error = %e, "tasks' working directories could not be looked through");
             }
         });
     }

@@ -60,7 +60,7 @@ impl Engine {
             .collect();
         stuck.dedup();
         for bot in stuck {
-            tracing::warn!(event = "bot_stuck", bot = %bot, "the bot does not answer; ending it");
+            tracing::warn!(event = "bot_stuck", bot_id = %bot, "the bot does not answer; ending it");
             self.bot_event(&bot, Event::Stuck(ExitCause::HeartbeatTimeout));
         }
         self.waiters.retain(|_, waiters| {
@@ -153,7 +153,7 @@ impl Engine {
         };
         self.ask(expire, Pending::Expire);
         self.ask(retain, Pending::Retain);
-        self.tend_outputs();
+        self.tend_files();
     }
 
     pub(super) fn expired(&mut self, expired: &[Ready]) {
@@ -163,7 +163,7 @@ impl Engine {
             } else {
                 self.dispatcher.forget(ready);
             }
-            tracing::warn!(event = "task_expired", task = %ready.id, "task waited longer than tasks.queue_timeout_seconds");
+            tracing::warn!(event = "task_expired", task_id = %ready.id, "task waited longer than tasks.queue_timeout_seconds");
             self.tell_waiters(&ready.id, deia::task::TaskStatus::Expired);
         }
         if expired.len() == PORTION {

@@ -139,7 +139,7 @@ impl Engine {
         };
         ready.seq = seq;
         let bot = direct.as_ref().map(|settle| settle.bot.clone());
-        tracing::info!(event = "task_received", bot = bot.as_deref(), task = %ready.id, priority = %ready.priority, kind = %ready.task_type, "task accepted");
+        tracing::info!(event = "task_received", bot_id = bot.as_deref(), task_id = %ready.id, priority = %ready.priority, kind = %ready.task_type, "task accepted");
         let answer = match direct {
             Some(settle) => {
                 let bot = settle.bot.clone();
@@ -192,7 +192,7 @@ impl Engine {
         losses: u32,
         content: &Arc<str>,
     ) {
-        tracing::info!(event = "task_routed", bot = %settle.bot, task = %ready.id, attempt, score = settle.score, microseconds = settle.microseconds, "task routed");
+        tracing::info!(event = "task_routed", bot_id = %settle.bot, task_id = %ready.id, attempt, score = settle.score, microseconds = settle.microseconds, "task routed");
         let in_flight = InFlight {
             fence: Fence {
                 epoch: self.store.epoch(),
@@ -226,7 +226,7 @@ impl Engine {
         );
         let Outcome::Finished { status } = *outcome else {
             // The fence no longer holds: somebody else ended the attempt. Nothing of it counts.
-            tracing::warn!(event = "late_result_refused", bot = %attempt.bot, task = %task, attempt = fence.attempt, "a result came too late and was refused");
+            tracing::warn!(event = "late_result_refused", bot_id = %attempt.bot, task_id = %task, attempt = fence.attempt, "a result came too late and was refused");
             self.outputs.end(task, fence, TaskStatus::Queued);
             return;
         };
@@ -251,20 +251,20 @@ impl Engine {
         let milliseconds = self.now().saturating_sub(attempt.since);
         match status {
             TaskStatus::Succeeded => {
-                tracing::info!(event = "task_completed", bot, %task, attempt = n, milliseconds, "task completed");
+                tracing::info!(event = "task_completed", bot_id = bot, task_id = %task, attempt = n, milliseconds, "task completed");
             }
             TaskStatus::Cancelled => {
-                tracing::info!(event = "task_cancelled", bot, %task, attempt = n, milliseconds, "task cancelled");
+                tracing::info!(event = "task_cancelled", bot_id = bot, task_id = %task, attempt = n, milliseconds, "task cancelled");
             }
             TaskStatus::Dead => {
-                tracing::warn!(event = "task_failed", bot, %task, attempt = n, milliseconds, "the attempt failed");
-                tracing::warn!(event = "task_dead", bot, %task, attempt = n, "task failed for good; its reason is in the API");
+                tracing::warn!(event = "task_failed", bot_id = bot, task_id = %task, attempt = n, milliseconds, "the attempt failed");
+                tracing::warn!(event = "task_dead", bot_id = bot, task_id = %task, attempt = n, "task failed for good; its reason is in the API");
             }
             _ => {
                 if detail.succeeded == Some(false) {
-                    tracing::warn!(event = "task_failed", bot, %task, attempt = n, milliseconds, "the attempt failed");
+                    tracing::warn!(event = "task_failed", bot_id = bot, task_id = %task, attempt = n, milliseconds, "the attempt failed");
                 }
-                tracing::info!(event = "task_retried", bot, %task, attempt = n, "task is queued again");
+                tracing::info!(event = "task_retried", bot_id = bot, task_id = %task, attempt = n, "task is queued again");
             }
         }
     }
@@ -277,7 +277,7 @@ impl Engine {
                 } else {
                     self.dispatcher.forget(&ready);
                 }
-                tracing::info!(event = "task_cancelled", task = %ready.id, "task cancelled before a bot had it");
+                tracing::info!(event = "task_cancelled", task_id = %ready.id, "task cancelled before a bot had it");
                 self.tell_waiters(&ready.id, TaskStatus::Cancelled);
                 Ok(Acted {
                     status: TaskStatus::Cancelled,
@@ -304,7 +304,7 @@ impl Engine {
     fn requeued(&mut self, reply: Reply<Result<Acted, Refused>>, outcome: Outcome) {
         let answer = match outcome {
             Outcome::Requeued(ready) => {
-                tracing::info!(event = "task_retried", task = %ready.id, "an ended task is queued again on request");
+                tracing::info!(event = "task_retried", task_id = %ready.id, "an ended task is queued again on request");
                 self.dispatcher.add(ready, None);
                 Ok(Acted {
                     status: TaskStatus::Queued,

@@ -89,7 +89,7 @@ impl Engine {
             Admission::Direct { bot, score } => Some((bot, score)),
             Admission::Wait => None,
             Admission::Unsuitable => {
-                tracing::warn!(event = "no_suitable_bot", task = %task.id, "no bot of this configuration can do the task");
+                tracing::warn!(event = "no_suitable_bot", task_id = %task.id, "no bot of this configuration can do the task");
                 let _ = reply.send(Err(Refused::Unsuitable));
                 return;
             }
@@ -232,7 +232,7 @@ impl Engine {
     pub(super) fn started(&mut self, id: &TaskId, fence: Fence) {
         if let Some(attempt) = self.in_flight.get_mut(id).filter(|a| a.fence == fence) {
             attempt.started_at = Some(Timestamp::now());
-            tracing::info!(event = "task_started", bot = %attempt.bot, task = %id, attempt = fence.attempt, "task started");
+            tracing::info!(event = "task_started", bot_id = %attempt.bot, task_id = %id, attempt = fence.attempt, "task started");
         }
     }
 
@@ -392,7 +392,6 @@ impl Engine {
         let op = Op::Requeue {
             id,
             at: Timestamp::now(),
-            max_attempts: self.config.tasks.max_attempts,
         };
         self.ask(op, Pending::Requeue { reply });
     }

@@ -71,12 +71,14 @@ impl Api {
 }
 
 /// A refusal of the main loop, as HTTP says it.
-pub(super) fn refused(why: Refused) -> ApiFailure {
+pub(super) fn refused(why: Refused, task: &str) -> ApiFailure {
     match why {
         Refused::Unsuitable => ApiFailure::not_found("No suitable bot available"),
         Refused::Conflict => ApiFailure::conflict(
             "task_id_conflict",
-            "this task_id belongs to another request; use a new one, or send the very same request",
+            format!(
+                "the task_id {task} belongs to another request: use a new one, or send the very same request"
+            ),
         ),
         Refused::Draining(why) => {
             ApiFailure::unavailable("draining", format!("new tasks are not accepted: {why}"), 5)
@@ -92,10 +94,9 @@ pub(super) fn refused(why: Refused) -> ApiFailure {
             5,
         ),
         Refused::Store(why) => ApiFailure::unavailable("store_unavailable", why, 1),
-        Refused::UnknownTask => ApiFailure::not_found("there is no such task")
-            .detail("it may be older than tasks.retention_days"),
+        Refused::UnknownTask => ApiFailure::not_found(format!("Task {task} not found")),
         Refused::WrongStatus(status) => {
-            ApiFailure::conflict("wrong_status", format!("the task is {status}"))
+            ApiFailure::conflict("wrong_status", format!("task {task} is {status}"))
         }
         Refused::Limits(why) => ApiFailure::bad_request("limits", why),
     }

@@ -29,5 +29,5 @@ pub async fn limits(
     let said = api
         .ask(|reply| Command::SetLimits { request, reply })
         .await?;
-    said.map(Json).map_err(refused)
+    said.map(Json).map_err(|why| refused(why, ""))
 }

@@ -173,7 +173,7 @@ fn settle(
                 ..answer
             });
         }
-        Ok(Err(why)) => return Err(refused(why)),
+        Ok(Err(why)) => return Err(refused(why, &answer.task_id)),
         Err(_) => {
             return Err(ApiFailure::unavailable(
                 "stopping",

@@ -137,7 +137,7 @@ fn acted(
     said: Result<Acted, Refused>,
     done: &str,
 ) -> Result<Json<TaskActionAnswer>, ApiFailure> {
-    let Acted { status, pending } = said.map_err(refused)?;
+    let Acted { status, pending } = said.map_err(|why| refused(why, &task_id))?;
     let message = if pending {
         "its bot was told; it ends within supervision.stop_timeout_seconds".to_owned()
     } else {

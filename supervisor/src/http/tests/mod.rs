@@ -108,7 +108,7 @@ pub(super) fn edge(limits: EdgeLimits, auth: HttpAuth) -> (Edge, watch::Sender<E
     (
         Edge {
             router,
-            guard: Arc::new(guard),
+            guard: watch::channel(Arc::new(guard)).1,
             limits,
         },
         sender,

@@ -72,16 +72,11 @@ impl Model {
                     Outcome::Cancelled(ready)
                 }
             },
-            Op::Requeue {
-                id,
-                at,
-                max_attempts,
-            } => match self.named(&id) {
+            Op::Requeue { id, at } => match self.named(&id) {
                 None => Outcome::Gone,
                 Some(task) if !task.ended_badly() => task.not_queued(),
                 Some(task) => {
                     (task.failures, task.losses) = (0, 0);
-                    task.record.max_attempts = max_attempts;
                     task.record.ended_at = None;
                     task.wait(at, None);
                     Outcome::Requeued(task.ready())

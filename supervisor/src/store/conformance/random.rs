@@ -258,7 +258,6 @@ fn resolve(step: &Step, model: &Model, second: i64) -> Op {
         Step::Requeue(name) => Op::Requeue {
             id: id(&format!("t{name}")),
             at: now,
-            max_attempts: 7,
         },
         Step::Promote(limit) => Op::Promote { now, limit },
         Step::Expire(age, limit) => Op::Expire {

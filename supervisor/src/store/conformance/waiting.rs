@@ -134,7 +134,6 @@ pub(in crate::store) async fn waiting_is_counted_from_when_it_became_ready(mut h
     let again = Op::Requeue {
         id: id("retried"),
         at: at(200),
-        max_attempts: 3,
     };
     h.run(again).await;
     assert_eq!(expire(&mut h, 200, 9).await, [0; 0]);
@@ -199,7 +198,6 @@ pub(in crate::store) async fn what_ended_badly_can_be_queued_again(mut h: Harnes
     let requeue = |name: &str| Op::Requeue {
         id: id(name),
         at: at(20),
-        max_attempts: 5,
     };
     let seq = h.submit(task("dead")).await;
     h.lease(seq).await;
@@ -210,7 +208,7 @@ pub(in crate::store) async fn what_ended_badly_can_be_queued_again(mut h: Harnes
     h.finish(seq, 3, 4, dead()).await;
     match h.run(requeue("dead")).await {
         Outcome::Requeued(ready) => {
-            assert_eq!((ready.seq, ready.max_attempts), (seq, 5));
+            assert_eq!((ready.seq, ready.max_attempts), (seq, 3));
             assert!(!ready.scheduled);
         }
         other => panic!("{other:?}"),

@@ -41,11 +41,7 @@ impl Engine {
                 end,
             } => self.finish(*seq, *fence, *started_at, *at, end),
             Op::Cancel { id, at } => self.cancel(id, *at),
-            Op::Requeue {
-                id,
-                at,
-                max_attempts,
-            } => self.requeue(id, *at, *max_attempts),
+            Op::Requeue { id, at } => self.requeue(id, *at),
             Op::Promote { now, limit } => self.promote(*now, *limit),
             Op::Expire {
                 queued_before,
@@ -213,7 +209,7 @@ impl Engine {
         Ok(Outcome::Cancelled(ready))
     }
 
-    fn requeue(&mut self, id: &TaskId, at: Timestamp, max_attempts: u32) -> Result<Outcome, Fault> {
+    fn requeue(&mut self, id: &TaskId, at: Timestamp) -> Result<Outcome, Fault> {
         let Some(mut row) = TaskRow::by_id(&self.conn, id)? else {
             return Ok(Outcome::Gone);
         };
@@ -228,7 +224,6 @@ impl Engine {
         }
         row.failures = 0;
         row.losses = 0;
-        row.max_attempts = max_attempts;
         row.ended_at = None;
         row.since = at;
         self.turn(&mut row, TaskStatus::Queued)?;

@@ -86,6 +86,7 @@ impl OpenError {
                 NotADatabase => Self::NotAStore { path, why: detail },
                 _ => Self::Engine { path, detail },
             },
+            Fault::NoLog(_) => Self::Engine { path, detail },
             // A table or a column that is not there, a value of another type.
             Fault::Sql(_) => Self::Damaged { path, detail },
         }

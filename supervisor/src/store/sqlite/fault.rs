@@ -16,6 +16,9 @@ pub(super) enum Fault {
     /// A row is not what was written (its sum, a number without a meaning, a missing half).
     #[error("damaged row: {0}; see `deiactl doctor`, restore a backup")]
     Damaged(String),
+    /// SQLite's shared memory does not work there (some network file systems).
+    #[error("this file system cannot hold a write-ahead log (journal mode {0}); use a local one")]
+    NoLog(String),
 }
 
 /// How far a [`Fault`] reaches.

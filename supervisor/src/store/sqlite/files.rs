@@ -103,7 +103,29 @@ pub(super) fn look(path: &Path) -> Result<Found, OpenError> {
     } else {
         LastEnd::Unclean
     };
+    // With a log, the database may rightly be shorter; then SQLite's own check decides.
+    if end == LastEnd::Clean && bytes < bytes_by(&header) {
+        return Err(OpenError::Damaged {
+            path: path.to_owned(),
+            detail: format!("it is cut short: {bytes} of {} bytes", bytes_by(&header)),
+        });
+    }
     Ok(Found::Store { bytes, end })
+}
+
+/// The database's size, as its header says it (SQLite's file format, 1.3).
+fn bytes_by(header: &[u8]) -> u64 {
+    let number = |at: std::ops::Range<usize>| {
+        let bytes = header.get(at).unwrap_or_default();
+        bytes
+            .iter()
+            .fold(0_u64, |n, byte| n << 8 | u64::from(*byte))
+    };
+    let page_bytes = match number(16..18) {
+        1 => 65_536,
+        bytes => bytes,
+    };
+    page_bytes * number(28..32)
 }
 
 /// An empty file that only its owner may read; SQLite gives the same mode to the files beside it.

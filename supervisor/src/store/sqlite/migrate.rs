@@ -5,7 +5,6 @@
 //! `min_reader` says from which schema on a program can work with the result, so that an older
 //! release may be started again after an upgrade.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -14,6 +13,7 @@ use super::error::OpenError;
 use super::fault::Fault;
 use super::files;
 use super::meta;
+use super::snapshot;
 
 /// One step.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,7 @@ pub(super) fn migrate(
         return Ok(());
     }
     let copy = copy_path(path, known);
-    copy_aside(conn, path, &copy)?;
+    snapshot::copy(conn, &copy)?;
     tracing::info!(event = "store_migrating", from = found, to = known, copy = %copy.display());
     apply(conn, found, migrations).map_err(fault)
 }
@@ -80,21 +80,4 @@ pub(super) fn apply(conn: &Connection, from: i64, migrations: &[Migration]) -> R
 
 pub(super) fn copy_path(path: &Path, version: i64) -> PathBuf {
     files::beside(path, &format!(".before-v{version}"))
-}
-
-/// A whole copy, on disk before it gets its name: what has the name is complete.
-fn copy_aside(conn: &Connection, path: &Path, copy: &Path) -> Result<(), OpenError> {
-    let partial = files::beside(copy, ".partial");
-    files::remove_if_there(&partial)?;
-    files::create_private(&partial)?;
-    let name = partial.to_str().ok_or_else(|| OpenError::Engine {
-        path: path.to_owned(),
-        detail: "the path of the store is not UTF-8".into(),
-    })?;
-    conn.execute("VACUUM INTO ?1", [name])
-        .map_err(|e| OpenError::from_fault(path, &e.into()))?;
-    fs::File::open(&partial)
-        .and_then(|file| file.sync_all())
-        .map_err(OpenError::io(&partial, "sync"))?;
-    files::rename(&partial, copy)
 }

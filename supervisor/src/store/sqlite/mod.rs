@@ -26,6 +26,7 @@ mod queue;
 mod read;
 mod record;
 mod row;
+mod snapshot;
 mod sum;
 mod sweep;
 #[cfg(test)]
@@ -33,7 +34,7 @@ mod tests;
 mod wal;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -46,15 +47,18 @@ pub use error::OpenError;
 use migrate::{MIGRATIONS, Migration};
 use pool::Pool;
 use queue::Queue;
+pub use snapshot::Verified;
 use wal::Wal;
 use writer::{State, Writer};
 
 use super::{
-    Committed, Op, Ready, Seq, StatusCounts, Store, StoreError, TaskFilter, TaskRecord, Ticket,
+    Committed, DemandCount, Op, Ready, Seq, StatusCounts, Store, StoreError, TaskFilter,
+    TaskRecord, Ticket,
 };
 
 /// The store in one file.
 pub struct SqliteStore {
+    path: PathBuf,
     epoch: u64,
     queue: Arc<Queue>,
     pool: Arc<Pool>,
@@ -98,6 +102,7 @@ impl SqliteStore {
             .spawn(move || writer.run())
             .map_err(OpenError::io(path, "start the writer of"))?;
         Ok(Self {
+            path: path.to_owned(),
             epoch,
             queue,
             pool: Arc::new(Pool::new(path.to_owned())),
@@ -117,6 +122,33 @@ impl SqliteStore {
         open::set_new_epoch(&engine.conn).map_err(|fault| OpenError::from_fault(path, &fault))
     }
 
+    /// Writes a consistent, compacted copy (0600) to `to`, replacing what is there, while the store
+    /// goes on. The log grows meanwhile by what is written.
+    pub fn snapshot(&self, to: PathBuf) -> BoxFuture<'static, Result<(), OpenError>> {
+        let from = self.path.clone();
+        Box::pin(async move {
+            let path = from.clone();
+            let copied = tokio::task::spawn_blocking(move || {
+                let reader =
+                    open::reader(&from).map_err(|fault| OpenError::from_fault(&from, &fault))?;
+                snapshot::copy(&reader.conn, &to)
+            });
+            copied.await.unwrap_or_else(|error| {
+                let detail = error.to_string();
+                Err(OpenError::Engine { path, detail })
+            })
+        })
+    }
+
+    /// Reads every row of a store that no process has open, a backup's for one, against its sum,
+    /// and every index against its table. Changes nothing. Blocks, in proportion to the size.
+    ///
+    /// # Errors
+    /// [`OpenError`], naming the first thing that is wrong.
+    pub fn verify(path: &Path) -> Result<Verified, OpenError> {
+        snapshot::verify(path)
+    }
+
     fn published(&self) -> StatusCounts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,6 +158,14 @@ impl SqliteStore {
         query: impl FnOnce(&mut read::Reader) -> Result<T, fault::Fault> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
         Box::pin(Arc::clone(&self.pool).read(query))
+    }
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,7 +215,7 @@ impl Store for SqliteStore {
         self.read(move |reader| reader.ready_after(&demand, after, limit))
     }
 
-    fn demands(&self) -> BoxFuture<'static, Result<Vec<(Arc<str>, [u64; 4])>, StoreError>> {
+    fn demands(&self) -> BoxFuture<'static, Result<Vec<DemandCount>, StoreError>> {
         self.read(read::Reader::demands)
     }
 

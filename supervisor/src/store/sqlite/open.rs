@@ -23,7 +23,7 @@ use super::read::Reader;
 use crate::store::{Seq, StatusCounts};
 
 /// Only a backup or a program run by hand can hold a lock, and only for moments.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements a connection keeps prepared; more than there are.
 const CACHED_STATEMENTS: usize = 64;
@@ -46,10 +46,16 @@ pub(super) fn engine(path: &Path, migrations: &[Migration]) -> Result<Engine, Op
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         .map_err(|e| fault(e.into()))?;
-    if end == LastEnd::Unclean {
-        check(&conn, path, bytes)?;
+    match end {
+        LastEnd::Clean => {}
+        LastEnd::Unclean if bytes <= CHECKED_BYTES_MAX => {
+            check(&conn, path, "PRAGMA quick_check(1)")?;
+        }
+        LastEnd::Unclean => tracing::info!(event = "store_check_skipped", bytes),
     }
     migrate::migrate(&conn, path, migrations)?;
+    // A copy made for a backup has no log of its own.
+    use_log(&conn).map_err(fault)?;
     let engine = load(conn).map_err(fault)?;
     engine
         .conn
@@ -105,13 +111,17 @@ fn fill(new: &Path, migrations: &[Migration]) -> Result<(), Fault> {
     meta::set(&conn, meta::CREATED_AT, Timestamp::now().as_micros())?;
     meta::set(&conn, meta::SEQ_FLOOR, 0)?;
     set_new_epoch(&conn)?;
-    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(Fault::damaged(format!(
-            "the file system has no write-ahead log (journal mode {mode})"
-        )));
-    }
+    use_log(&conn)?;
     conn.close().map_err(|(_, e)| e.into())
+}
+
+fn use_log(conn: &Connection) -> Result<(), Fault> {
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode == "wal" {
+        Ok(())
+    } else {
+        Err(Fault::NoLog(mode))
+    }
 }
 
 /// Shuts out every result of a lease taken before: at creation and at each restore.
@@ -123,13 +133,10 @@ pub(super) fn set_new_epoch(conn: &Connection) -> Result<u64, Fault> {
     Ok(epoch)
 }
 
-fn check(conn: &Connection, path: &Path, bytes: u64) -> Result<(), OpenError> {
-    if bytes > CHECKED_BYTES_MAX {
-        tracing::info!(event = "store_check_skipped", bytes);
-        return Ok(());
-    }
+/// Runs one of SQLite's checks.
+pub(super) fn check(conn: &Connection, path: &Path, pragma: &str) -> Result<(), OpenError> {
     let verdict: String = conn
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .query_row(pragma, [], |row| row.get(0))
         .map_err(|e| OpenError::from_fault(path, &e.into()))?;
     if verdict == "ok" {
         Ok(())

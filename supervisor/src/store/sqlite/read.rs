@@ -1,8 +1,6 @@
 //! Queries. Each runs in one read transaction of a connection of its own, so that what it gathers
 //! belongs together; each is bounded by its caller's limit or by a constant.
 
-use std::sync::Arc;
-
 use deia::task::{Priority, TaskId, TaskStatus};
 use deia::time::Timestamp;
 use rusqlite::Connection;
@@ -14,7 +12,7 @@ use super::parts;
 use super::record::record;
 use super::row::{TaskRow, task_columns};
 use super::sweep::bound;
-use crate::store::{MAX_COUNTED_AHEAD, Ready, Seq, TaskFilter, TaskRecord};
+use crate::store::{DemandCount, MAX_COUNTED_AHEAD, Ready, Seq, TaskFilter, TaskRecord};
 
 /// A status with fewer tasks than this is listed by its own index and sorted; with more, the
 /// newest tasks are looked through until the page is full.
@@ -101,13 +99,13 @@ impl Reader {
             .collect()
     }
 
-    pub(super) fn demands(&mut self) -> Result<Vec<(Arc<str>, [u64; 4])>, Fault> {
+    pub(super) fn demands(&mut self) -> Result<Vec<DemandCount>, Fault> {
         let mut statement = self.conn.prepare_cached(
             "SELECT demand, priority, count(*) FROM tasks INDEXED BY tasks_ready \
              WHERE status = 1 GROUP BY demand, priority ORDER BY demand, priority",
         )?;
         let mut rows = statement.query([])?;
-        let mut demands: Vec<(Arc<str>, [u64; 4])> = Vec::new();
+        let mut demands: Vec<DemandCount> = Vec::new();
         let mut last = None;
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;

@@ -26,10 +26,14 @@ pub(super) fn record_with(
 ) -> Result<TaskRecord, Fault> {
     let mut attempts = parts::attempts(conn, names, row.seq)?;
     attempts.extend(running_attempt(conn, names, &row)?);
-    let result = match row.status {
-        TaskStatus::Succeeded => parts::result(conn, row.seq)?,
-        _ => None,
-    };
+    // A row that is missing has no sum to fail.
+    if !attempts.iter().map(|a| a.attempt).eq(1..=row.attempt) {
+        return Err(Fault::damaged(format!("attempts {}: incomplete", row.seq)));
+    }
+    let result = parts::result(conn, row.seq)?;
+    if result.is_some() != (row.status == TaskStatus::Succeeded) {
+        return Err(Fault::damaged(format!("results {}", row.seq)));
+    }
     let error = match row.status {
         TaskStatus::Succeeded => None,
         _ => attempts.iter().rev().find_map(|a| a.error.clone()),

@@ -7,15 +7,21 @@
 //! - when idle, so that a start after a crash has nothing to recover;
 //! - at close, cutting it to nothing: an empty log is how the next start knows of a clean end.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
 use super::fault::{Fault, Reach};
+use super::open::BUSY_TIMEOUT;
 
 /// 4 MiB: a checkpoint of it takes a few milliseconds.
 const CHECKPOINT_PAGES: i64 = 1_000;
 
 /// 64 MiB.
 const MAX_PAGES: i64 = 16_384;
+
+/// A reader that takes longer (a snapshot for a backup) is not waited for: the log grows meanwhile.
+const READERS_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// What the log holds, and when to do something about it.
 #[derive(Debug)]
@@ -48,7 +54,10 @@ impl Wal {
         } else if pages < MAX_PAGES {
             self.copy(conn, "PRAGMA wal_checkpoint(PASSIVE)")
         } else {
-            self.copy(conn, "PRAGMA wal_checkpoint(RESTART)")
+            conn.busy_timeout(READERS_WAIT_MAX)?;
+            let copied = self.copy(conn, "PRAGMA wal_checkpoint(RESTART)");
+            conn.busy_timeout(BUSY_TIMEOUT)?;
+            copied
         }
     }
 

@@ -199,3 +199,139 @@ impl Drop for EndQueue {
         self.0.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::migrate::MIGRATIONS;
+    use super::super::{files, open};
+    use super::*;
+    use crate::store::NewTask;
+    use deia::task::{Complexity, Priority, TaskStatus, TaskType};
+    use deia::time::Timestamp;
+
+    fn writer(home: &tempfile::TempDir) -> Writer {
+        let path = home.path().join("deia.db");
+        let lock = files::lock(&path).unwrap();
+        let engine = open::engine(&path, MIGRATIONS).unwrap();
+        Writer {
+            published: Arc::new(Mutex::new(engine.counts)),
+            engine,
+            queue: Arc::default(),
+            committed: mpsc::channel(1).0,
+            wal: Wal::new(),
+            state: State::Sound,
+            _lock: lock,
+        }
+    }
+
+    fn submit(name: &str, bytes: usize) -> Op {
+        let task = NewTask {
+            id: name.parse().unwrap(),
+            request_hash: [0; 32],
+            content: "x".repeat(bytes).into(),
+            priority: Priority::P2,
+            task_type: TaskType::General,
+            complexity: Complexity::Simple,
+            required_capabilities: Vec::new(),
+            bot_id: None,
+            pool: None,
+            demand: name.into(),
+            max_attempts: 1,
+            timeout_ms: 1,
+            not_before: None,
+            metadata: None,
+            submitted_at: Timestamp::from_micros(0),
+        };
+        Op::Submit(Box::new(task), None)
+    }
+
+    fn outcomes(committed: Committed) -> Vec<Result<Outcome, StoreError>> {
+        committed.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    #[test]
+    fn a_full_disk_fails_what_it_hits_and_heals() {
+        let home = tempfile::tempdir().unwrap();
+        let mut writer = writer(&home);
+        writer.commit(vec![(1, submit("a", 10))]);
+        let limit = |writer: &Writer, pages: i64| {
+            let set = format!("PRAGMA max_page_count = {pages}");
+            let ask = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+            writer.engine.conn.query_row(&set, [], ask).unwrap();
+        };
+        limit(&writer, 1);
+        let failed = outcomes(writer.commit(vec![(2, submit("b", 10)), (3, submit("c", 1 << 20))]));
+        assert!(
+            failed
+                .iter()
+                .all(|f| matches!(f, Err(StoreError::Failed(_)))),
+            "{failed:?}"
+        );
+        assert_eq!(writer.engine.counts.of(TaskStatus::Queued), 1);
+        limit(&writer, i64::from(u32::MAX) - 1);
+        let healed = outcomes(writer.commit(vec![(2, submit("b", 10)), (3, submit("c", 1 << 20))]));
+        assert!(
+            matches!(
+                healed.as_slice(),
+                [
+                    Ok(Outcome::Submitted { seq: 2 }),
+                    Ok(Outcome::Submitted { seq: 3 })
+                ]
+            ),
+            "{healed:?}"
+        );
+        assert_eq!(writer.published.lock().unwrap().of(TaskStatus::Queued), 3);
+    }
+
+    #[test]
+    fn a_failing_operation_leaves_its_neighbours_and_the_names_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let mut writer = writer(&home);
+        writer.commit(vec![(1, submit("a", 10))]);
+        let spoil = "UPDATE tasks SET losses = 9 WHERE seq = 1";
+        writer.engine.conn.execute(spoil, []).unwrap();
+        let cancel = |name: &str| Op::Cancel {
+            id: name.parse().unwrap(),
+            at: Timestamp::from_micros(1),
+        };
+        let outcomes = outcomes(writer.commit(vec![
+            (2, submit("b", 10)),
+            (3, cancel("a")),
+            (4, submit("c", 10)),
+            (5, cancel("b")),
+        ]));
+        assert!(
+            matches!(
+                outcomes.as_slice(),
+                [
+                    Ok(Outcome::Submitted { seq: 2 }),
+                    Err(StoreError::Failed(_)),
+                    Ok(Outcome::Submitted { seq: 3 }),
+                    Ok(Outcome::Cancelled(_)),
+                ]
+            ),
+            "{outcomes:?}"
+        );
+        let counts = writer.published.lock().unwrap();
+        assert_eq!(counts.of(TaskStatus::Queued), 2);
+        assert_eq!(counts.of(TaskStatus::Cancelled), 1);
+    }
+
+    #[test]
+    fn after_an_io_error_nothing_is_acknowledged() {
+        let home = tempfile::tempdir().unwrap();
+        let mut writer = writer(&home);
+        let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+        let fault = Fault::Sql(rusqlite::Error::SqliteFailure(error, None));
+        assert!(matches!(writer.refusal(fault), StoreError::Broken(_)));
+        for _ in 0..2 {
+            let refused = outcomes(writer.commit(vec![(1, submit("a", 10)), (2, Op::Probe)]));
+            assert!(
+                refused
+                    .iter()
+                    .all(|r| matches!(r, Err(StoreError::Broken(_)))),
+                "{refused:?}"
+            );
+        }
+    }
+}

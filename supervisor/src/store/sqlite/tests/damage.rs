@@ -1,1 +1,298 @@
-//! x
+//! Files that are not, or no longer, a store: refused with the file's name, and left as they are.
+//! Flipped bytes: never a wrong answer.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::*;
+use crate::store::sqlite::files;
+use crate::store::{End, TaskFilter, TaskRecord};
+use deia::task::{Fence, TaskId};
+
+/// Byte flips tried. More by `DEIA_TEST_FLIPS`.
+const FLIPS: u64 = 150;
+
+type Make<'a> = &'a dyn Fn(&Path);
+type Bytes = BTreeMap<PathBuf, Vec<u8>>;
+
+/// All files of the store but the lock and the wal-index, which is rebuilt.
+fn bytes(path: &Path) -> Bytes {
+    fs::read_dir(path.parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|p| !p.to_string_lossy().ends_with(".lock"))
+        .filter(|p| !p.to_string_lossy().ends_with("-shm"))
+        .map(|p| (p.clone(), fs::read(p).unwrap()))
+        .collect()
+}
+
+/// Refused, naming the file, and unchanged.
+fn refused(path: &Path) -> OpenError {
+    let before = bytes(path);
+    let error = open(path).expect_err("it was opened");
+    let told = error.to_string();
+    assert!(told.contains(path.to_str().unwrap()), "{told}");
+    assert!(told.contains("restore"), "no remedy: {told}");
+    assert!(bytes(path) == before, "changed by: {told}");
+    error
+}
+
+/// A store that was not closed: database and log as they are while it is open.
+pub(super) fn killed(path: &Path, names: &[&str]) {
+    let other = tempfile::tempdir().unwrap();
+    let live = other.path().join("deia.db");
+    let (store, mut committed) = open(&live).unwrap();
+    run(
+        &store,
+        &mut committed,
+        names.iter().map(|n| submit(n)).collect(),
+    );
+    // By another process: closing a file here would drop SQLite's locks on it.
+    for suffix in ["", "-wal"] {
+        let copied = std::process::Command::new("cp")
+            .arg(files::beside(&live, suffix))
+            .arg(files::beside(path, suffix))
+            .status()
+            .unwrap();
+        assert!(copied.success());
+    }
+    drop(store);
+}
+
+#[test]
+fn other_files_are_no_store() {
+    let foreign = |path: &Path| {
+        let conn = rusqlite::Connection::open(path).unwrap();
+        conn.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (1);")
+            .unwrap();
+    };
+    let cases: [(&str, Make<'_>); 4] = [
+        ("empty", &|path| fs::write(path, "").unwrap()),
+        ("text", &|path| {
+            fs::write(path, "hello ".repeat(999)).unwrap()
+        }),
+        ("short", &|path| fs::write(path, "SQLite").unwrap()),
+        ("another database", &foreign),
+    ];
+    for (what, make) in cases {
+        let (_home, path) = home();
+        make(&path);
+        let error = refused(&path);
+        assert!(
+            matches!(error, OpenError::NotAStore { .. }),
+            "{what}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_store_that_was_cut_is_refused() {
+    let names: Vec<String> = (0..200).map(|n| format!("t{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (_home, path) = home();
+    filled(&path, &names);
+    let whole = fs::read(&path).unwrap();
+    for kept in [
+        50,
+        99,
+        100,
+        4_095,
+        4_096,
+        8_192,
+        whole.len() / 2,
+        whole.len() - 1,
+    ] {
+        fs::write(&path, &whole[..kept]).unwrap();
+        let error = refused(&path);
+        assert!(
+            matches!(error, OpenError::Damaged { .. }),
+            "{kept}: {error}"
+        );
+    }
+    fs::write(&path, &whole).unwrap();
+    assert!(open(&path).is_ok());
+}
+
+#[test]
+fn a_log_without_its_store_is_refused() {
+    let (_home, path) = home();
+    killed(&path, &["a"]);
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(refused(&path), OpenError::Damaged { .. }));
+}
+
+#[test]
+fn after_an_unclean_end_the_structure_is_checked() {
+    let names: Vec<String> = (0..500).map(|n| format!("t{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (_home, path) = home();
+    // Its pages are in the database, and one transaction more is in the log.
+    filled(&path, &names);
+    let (_other_home, other) = home();
+    fs::copy(&path, &other).unwrap();
+    let (store, mut committed) = open(&other).unwrap();
+    run(&store, &mut committed, vec![submit("last")]);
+    let copied = std::process::Command::new("cp")
+        .args([files::wal_of(&other), files::wal_of(&path)])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    // A page of the oldest tasks, which the last transaction did not write.
+    let (_third_home, third) = home();
+    fs::copy(&path, &third).unwrap();
+    let page: u32 = rusqlite::Connection::open(&third)
+        .unwrap()
+        .query_row(
+            "SELECT pageno FROM dbstat WHERE name = 'bodies' AND pagetype = 'leaf' ORDER BY path",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    let page = (page as usize - 1) * 4_096;
+    let whole = fs::read(&path).unwrap();
+    let mut spoiled = whole.clone();
+    spoiled[page..page + 64].fill(0xa5);
+    fs::write(&path, &spoiled).unwrap();
+    let error = refused(&path);
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    fs::write(&path, &whole).unwrap();
+    let (store, _committed) = open(&path).unwrap();
+    assert_eq!(store.published().by_status[1], 501, "the log was recovered");
+}
+
+#[test]
+fn a_structure_that_breaks_while_in_use_ends_the_engine() {
+    let names: Vec<String> = (0..500).map(|n| format!("t{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (_home, path) = home();
+    filled(&path, &names);
+    let pages = fs::metadata(&path).unwrap().len() / 4_096 - 3;
+    let (store, mut committed) = open(&path).unwrap();
+    // By another process, as above.
+    let spoiled = std::process::Command::new("dd")
+        .args(["if=/dev/zero", "bs=4096", "seek=3", "conv=notrunc"])
+        .arg(format!("of={}", path.display()))
+        .arg(format!("count={pages}"))
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(spoiled.success());
+    for _ in 0..2 {
+        let outcomes = run(&store, &mut committed, vec![submit("new"), Op::Probe]);
+        assert!(
+            outcomes
+                .iter()
+                .all(|o| matches!(o, Err(StoreError::Broken(_)))),
+            "{outcomes:?}"
+        );
+    }
+}
+
+/// What the oracle knows of a task.
+#[derive(PartialEq, Debug)]
+struct Known {
+    record: TaskRecord,
+    content: Option<String>,
+    output: Option<String>,
+}
+
+async fn known(store: &SqliteStore, id: &TaskId) -> Result<Option<Known>, StoreError> {
+    let Some(record) = store.task(id.clone()).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Known {
+        record,
+        content: store.content(id.clone()).await?,
+        output: store.output(id.clone()).await?,
+    }))
+}
+
+fn some_work(path: &Path) -> Vec<TaskId> {
+    let names: Vec<String> = (0..60).map(|n| format!("t{n}")).collect();
+    let (store, mut committed) = open(path).unwrap();
+    let hold = || crate::store::Lease {
+        bot_id: "coder".into(),
+        at: Timestamp::from_micros(1),
+    };
+    let ops = names
+        .iter()
+        .enumerate()
+        .map(|(n, name)| Op::Submit(Box::new(task(name)), (n % 2 == 0).then(hold)))
+        .collect();
+    run(&store, &mut committed, ops);
+    let finishes = (1..=60).step_by(4).map(|seq| Op::Finish {
+        seq,
+        fence: Fence {
+            epoch: store.epoch(),
+            attempt: 1,
+        },
+        started_at: None,
+        at: Timestamp::from_micros(2),
+        end: End::Succeeded(Box::new(crate::store::TaskResult {
+            output: format!("the output of {seq}").repeat(40),
+            truncated: false,
+            usage: deia::wire::Usage::default(),
+            backend: "echo".into(),
+            model: None,
+        })),
+    });
+    run(&store, &mut committed, finishes.collect());
+    store.close();
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_flipped_byte_is_never_served() {
+    let (_home, path) = home();
+    let ids = some_work(&path);
+    let mut truth = Vec::new();
+    let (store, _committed) = open(&path).unwrap();
+    for id in &ids {
+        truth.push(known(&store, id).await.unwrap().unwrap());
+    }
+    let mut newest_first: Vec<&TaskRecord> = truth.iter().map(|known| &known.record).collect();
+    newest_first.reverse();
+    let listed = store.list(TaskFilter::default(), None, 999).await.unwrap();
+    assert!(listed.iter().eq(newest_first.iter().copied()));
+    store.close();
+    drop(store);
+    let whole = fs::read(&path).unwrap();
+    let flips = std::env::var("DEIA_TEST_FLIPS").map_or(FLIPS, |n| n.parse().unwrap());
+    let seed = std::env::var("DEIA_TEST_SEED").map_or(1, |n| n.parse().unwrap());
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut refused = 0;
+    let mut missed = 0;
+    for flip in 0..flips {
+        let place = random.usize(..whole.len());
+        let with = random.u8(1..);
+        let what = format!("seed {seed}, flip {flip}: byte {place} ^ {with}");
+        let (_home, path) = home();
+        let mut bytes = whole.clone();
+        bytes[place] ^= with;
+        fs::write(&path, &bytes).unwrap();
+        let Ok((store, _committed)) = open(&path) else {
+            refused += 1;
+            continue;
+        };
+        for (id, truth) in ids.iter().zip(&truth) {
+            match known(&store, id).await {
+                Ok(Some(known)) => assert_eq!(known, *truth, "{what}"),
+                // An id's index entry was hit. Not a wrong answer about the task, but the reason
+                // for `SqliteStore::verify`.
+                Ok(None) => missed += 1,
+                Err(_) => refused += 1,
+            }
+        }
+        match store.list(TaskFilter::default(), None, 999).await {
+            Ok(listed) => {
+                for record in &listed {
+                    assert!(newest_first.contains(&record), "{what}: {record:?}");
+                }
+            }
+            Err(_) => refused += 1,
+        }
+        store.close();
+    }
+    assert!(refused > 0, "no flip was ever noticed");
+    assert!(missed < flips, "{missed} ids not found in {flips} flips");
+}

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod opening;
+mod snapshots;
 mod writing;
 
 use std::path::{Path, PathBuf};
@@ -74,7 +75,9 @@ fn run(
     assert!(store.write((0..).zip(ops).collect()).is_ok());
     let mut outcomes = Vec::new();
     while outcomes.len() < count {
-        let committed = committed.blocking_recv().unwrap();
+        // On a thread of its own: some tests call this from within a runtime.
+        let received = || committed.blocking_recv().unwrap();
+        let committed = std::thread::scope(|scope| scope.spawn(received).join().unwrap());
         outcomes.extend(committed.into_iter().map(|(_, outcome)| outcome));
     }
     outcomes

@@ -1,1 +1,101 @@
-//! x
+//! The write path as a whole: groups, the log's bound, memory and disk in step.
+
+use std::fs;
+
+use deia::task::TaskStatus;
+
+use super::*;
+use crate::store::sqlite::files;
+use crate::store::{Lease, MAX_PENDING_OPS};
+
+#[test]
+fn what_waits_together_is_committed_together() {
+    let (_home, path) = home();
+    let (store, mut committed) = open(&path).unwrap();
+    // The first transaction gives the others time to gather.
+    let mut sent = 0;
+    for n in 0..500 {
+        assert!(store.write(vec![(n, submit(&format!("t{n}")))]).is_ok());
+        sent += 1;
+    }
+    let mut transactions = 0;
+    let mut outcomes = 0;
+    while outcomes < sent {
+        outcomes += committed.blocking_recv().unwrap().len();
+        transactions += 1;
+    }
+    assert_eq!(outcomes, sent);
+    assert!(transactions < 250, "{transactions} transactions for {sent}");
+}
+
+#[test]
+fn the_log_stays_bounded() {
+    let (_home, path) = home();
+    let (store, mut committed) = open(&path).unwrap();
+    let mut largest = 0;
+    for round in 0..60 {
+        let ops = (0..200).map(|n| submit(&format!("t{round}-{n}"))).collect();
+        run(&store, &mut committed, ops);
+        largest = largest.max(fs::metadata(files::wal_of(&path)).unwrap().len());
+    }
+    let database = fs::metadata(&path).unwrap().len();
+    assert!(database > 1 << 20, "nothing was copied: {database}");
+    assert!(largest < 8 << 20, "{largest}");
+    store.close();
+    assert!(!files::wal_of(&path).exists(), "a clean end leaves no log");
+}
+
+#[test]
+fn a_full_queue_gives_the_batch_back() {
+    let (_home, path) = home();
+    let (store, _committed) = open(&path).unwrap();
+    // Nobody takes the outcomes, so the writer soon stands still.
+    let mut accepted = 0;
+    let refused = loop {
+        let batch = (0..8_192).map(|n| (n, Op::Probe)).collect();
+        match store.write(batch) {
+            Ok(()) => accepted += 8_192,
+            Err(batch) => break batch,
+        }
+    };
+    assert_eq!(refused.len(), 8_192);
+    assert!(accepted >= MAX_PENDING_OPS - 8_192, "{accepted}");
+}
+
+#[test]
+fn numbers_in_memory_are_those_on_disk() {
+    let (_home, path) = home();
+    let (store, mut committed) = open(&path).unwrap();
+    let hold = Lease {
+        bot_id: "coder".into(),
+        at: Timestamp::from_micros(1),
+    };
+    let ops = vec![
+        submit("queued"),
+        Op::Submit(Box::new(task("runs")), Some(hold)),
+        submit("cancelled"),
+        Op::Cancel {
+            id: "cancelled".parse().unwrap(),
+            at: Timestamp::from_micros(2),
+        },
+        Op::Submit(
+            Box::new(NewTask {
+                not_before: Some(Timestamp::from_micros(i64::MAX)),
+                ..task("scheduled")
+            }),
+            None,
+        ),
+    ];
+    run(&store, &mut committed, ops);
+    let before = store.published();
+    assert_eq!(before.by_status, [1, 1, 1, 0, 0, 1, 0]);
+    store.close();
+    let (store, mut committed) = open(&path).unwrap();
+    assert_eq!(store.published(), before);
+    let outcomes = run(&store, &mut committed, vec![submit("next")]);
+    assert!(
+        matches!(outcomes.as_slice(), [Ok(Outcome::Submitted { seq: 5 })]),
+        "{outcomes:?}"
+    );
+    assert_eq!(store.published().of(TaskStatus::Queued), 2);
+}

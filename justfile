@@ -1,0 +1,34 @@
+# One recipe a job, the same as in `.ci/run`. `just` alone lists them.
+
+_default:
+    @just --list --unsorted
+
+# Everything a change has to pass.
+ci:
+    .ci/run
+
+# A fleet in a temporary home that does real work and shows it.
+demo *ARGS:
+    cargo run --release -- demo {{ ARGS }}
+
+# All tests. `just test -p deia-worker tree::` runs some.
+test *ARGS='--workspace':
+    cargo test {{ ARGS }}
+
+# Formatting, lints and shell scripts.
+lint:
+    .ci/run fmt clippy shellcheck
+
+# The pages of the code.
+docs:
+    .ci/run doc
+
+# Licenses, sources and bans of what comes from outside.
+deny:
+    .ci/run deny
+
+# Writes anew what is generated: guide, completions, man pages, docs/openapi.json.
+bless:
+    UPDATE_EXPECT=1 cargo test -p deia --lib config::tests::guide
+    UPDATE_EXPECT=1 cargo test -p deia --bin deiactl generated
+    cargo run --quiet -- openapi > target/openapi.json && mv target/openapi.json docs/openapi.json
