@@ -1,5 +1,6 @@
 //! What an operator writes, read whole or not at all.
 
+mod backend;
 mod cross;
 mod file;
 mod guide;
@@ -7,6 +8,7 @@ mod key;
 mod keys;
 mod model;
 mod parse;
+mod pool;
 mod pool_keys;
 mod pools;
 mod problem;
@@ -21,12 +23,14 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use backend::*;
 pub use file::{LoadError, load, read_text, validate};
 pub use guide::guide_tables;
 pub use key::{Status, TakesEffect};
 pub use keys::{MAX_BOTS, MAX_CONTENT_BYTES};
 pub use model::*;
 pub use parse::{Content, Loaded, parse};
+pub use pool::*;
 pub use pools::is_pool_name;
 pub use problem::{Problem, Refusal, Snippet};
 pub use render::render_yaml;

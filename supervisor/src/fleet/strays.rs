@@ -50,13 +50,16 @@ pub async fn watch(bots: BotPids) {
 fn sweep(bots: &BotPids) -> usize {
     let children = children_by_parent();
     let own = std::process::id();
+    // PID 1 of a container is given everybody's orphans: there only what bears a bot's mark is ours.
+    let ours = |pid: u32| own != 1 || bears_the_mark(pid);
     let mut killed = 0;
     for child in children.get(&own).into_iter().flatten() {
         if bots.contains(*child) {
             continue;
         }
         match fs::read_link(format!("/proc/{child}/exe")) {
-            Ok(_) => killed += kill_tree(*child, &children),
+            Ok(_) if ours(*child) => killed += kill_tree(*child, &children),
+            Ok(_) => {}
             // Dead: a zombie has no executable.
             Err(_) => reap(*child),
         }
@@ -86,6 +89,15 @@ fn kill_tree(root: u32, children: &HashMap<u32, Vec<u32>>) -> usize {
         }
     }
     killed
+}
+
+fn bears_the_mark(pid: u32) -> bool {
+    let mark = format!("{}=", deia_worker::tree::NONCE_VARIABLE);
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
+        environment
+            .split(|b| *b == 0)
+            .any(|v| v.starts_with(mark.as_bytes()))
+    })
 }
 
 fn raw(pid: u32) -> Option<Pid> {

@@ -2,16 +2,18 @@
 //!
 //! Its place is fixed: `persistence.config_directory` cannot be known before a configuration is.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use deia::config::{Config, render_yaml};
 
+use crate::durable;
+
 /// The name of the file.
 pub(super) const FILE_NAME: &str = "last-good.yaml";
-/// Written first; one name, so that a kill leaves one file at most, which the next write replaces.
+/// What [`durable::write`] writes first: a kill leaves one such file at most, which the next write
+/// replaces.
 pub(super) const TEMPORARY_NAME: &str = "last-good.yaml.tmp";
 
 const HEADER: &str = "# The last configuration that was applied; written by the daemon, used when its file is refused.\n\
@@ -49,16 +51,6 @@ impl SaveLastGood {
         }
         let directory = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
-        let temporary = directory.join(TEMPORARY_NAME);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(self.text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        File::open(directory)?.sync_all()
+        durable::write(&self.path, self.text.as_bytes())
     }
 }

@@ -21,6 +21,9 @@ use crate::fleet::exits::{self, Exit};
 use crate::fleet::spawn::{Process, ProcessHandle, Request};
 use crate::fleet::{Accepted, FleetEvent, Hello, Run};
 
+/// A process whose connection has ended may take this long to end as well.
+const DEAF: Millis = 1_000;
+
 /// Everything the main loop knows of a bot.
 #[derive(Debug)]
 pub(super) struct BotEntry {
@@ -143,11 +146,13 @@ impl Engine {
             return;
         };
         let (pool, slots) = (entry.spec.name.clone(), self.slots_of(&entry.spec));
-        let retired = entry.retired;
+        let (retired, connected) = (entry.retired, entry.session.is_some());
         let delay = entry.next_start_at;
         match after {
             Actual::Ready | Actual::Busy => {
-                self.dispatcher.open(id, &pool, slots);
+                if connected {
+                    self.dispatcher.open(id, &pool, slots);
+                }
                 if before == Actual::Starting {
                     tracing::info!(event = "bot_ready", bot_id = %id, pool = %pool, "bot is ready");
                 }
@@ -445,11 +450,25 @@ impl Engine {
             return;
         };
         entry.session = None;
-        if let Some(fault) = fault {
-            tracing::warn!(event = "bot_protocol", bot_id = %id, error = %fault, "the bot broke the protocol; ending it");
+        self.dispatcher.close(id);
+        match fault {
+            Some(fault) => {
+                tracing::warn!(event = "bot_protocol", bot_id = %id, error = %fault, "the bot broke the protocol; ending it");
+                self.bot_event(id, Event::Stuck(ExitCause::Protocol));
+            }
+            // Most likely its process has ended, and how is about to be known.
+            None => self
+                .timers
+                .at(self.now() + DEAF, Timer::Deaf(id.clone(), run)),
         }
-        // A bot without its connection is of no use; one that is ending anyway is left to it.
-        self.bot_event(id, Event::Stuck(ExitCause::Protocol));
+    }
+
+    /// A bot without a connection is of no use.
+    pub(super) fn bot_deaf(&mut self, id: &Arc<str>, run: Run) {
+        let deaf = |entry: &&BotEntry| entry.run == run && entry.session.is_none();
+        if self.bots.get(id).filter(deaf).is_some() {
+            self.bot_event(id, Event::Stuck(ExitCause::Protocol));
+        }
     }
 
     /// The state's timer.

@@ -228,7 +228,7 @@ impl Engine {
             if let Some(entry) = self
                 .bots
                 .get(&id)
-                .filter(|entry| entry.machine.takes_tasks())
+                .filter(|entry| entry.machine.takes_tasks() && entry.session.is_some())
             {
                 let (pool, slots) = (entry.spec.name.clone(), self.slots_of(&entry.spec));
                 self.dispatcher.open(&id, &pool, slots);
@@ -395,8 +395,13 @@ impl Engine {
         let id = id.clone();
         let tasks: Vec<_> = entry.tasks.iter().cloned().collect();
         let stopping = self.phase != Phase::Running;
+        let retired = entry.retired;
         let (success, message) = match act {
             _ if stopping => (false, "the daemon is stopping".to_owned()),
+            BotAct::Start | BotAct::Restart if retired => (
+                false,
+                "it is beyond the limits and on its way out: `deiactl scale` first".to_owned(),
+            ),
             BotAct::Interrupt => {
                 let told = self.interrupt(&tasks);
                 (

@@ -335,6 +335,7 @@ impl Engine {
         match timer {
             Timer::Bot(bot, number) => self.bot_timer(&bot, number),
             Timer::Healthy(bot, run) => self.bot_healthy(&bot, run),
+            Timer::Deaf(bot, run) => self.bot_deaf(&bot, run),
             Timer::Watch => self.watch(),
             Timer::Due => self.promote_due(),
             Timer::Housekeeping => self.housekeeping(),

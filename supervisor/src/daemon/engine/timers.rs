@@ -14,6 +14,8 @@ pub enum Timer {
     Bot(Arc<str>, u64),
     /// A bot was ready for `healthy_seconds`, if this start of it still runs.
     Healthy(Arc<str>, Run),
+    /// A bot's connection ended a while ago; valid for this start of it.
+    Deaf(Arc<str>, Run),
     /// Look whether bots beat and attempts end.
     Watch,
     /// Scheduled tasks may be due.
