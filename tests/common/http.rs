@@ -47,11 +47,16 @@ impl Http {
         Self { endpoint }
     }
 
-    /// A connection of its own, for what is not a whole request.
+    /// A connection of its own: kept open, or for what is not a whole request.
     #[track_caller]
     pub fn connect(&self) -> Connection {
-        let connection = Connection::open(&self.endpoint, TIMEOUT);
+        let connection = self.try_connect();
         connection.unwrap_or_else(|e| panic!("{:?}: {e}", self.endpoint))
+    }
+
+    /// The same, where the daemon may be away.
+    pub fn try_connect(&self) -> std::io::Result<Connection> {
+        Connection::open(&self.endpoint, TIMEOUT)
     }
 
     /// `GET` on a new connection.
