@@ -1,6 +1,12 @@
 //! What the documents say of the repository is so, and the rules of docs/ARCHITECTURE.md that a
 //! compiler does not keep are kept.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests stop at the first surprise"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
