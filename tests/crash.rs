@@ -3,6 +3,13 @@
 //!
 //! `DEIA_CRASH_SEED=7` runs that seed alone, `DEIA_CRASH_SEEDS=200` the first 200.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests stop at the first surprise"
+)]
+
 mod common;
 
 use std::collections::HashMap;
