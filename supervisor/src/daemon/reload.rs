@@ -201,7 +201,7 @@ pub fn log_loaded(settings: &Settings) {
         tracing::warn!(
             event = "config_refused",
             reason = why,
-            "the configuration was refused; the last good one is in force"
+            "the configuration was refused and the last good one is in force; `deiactl config validate` shows why"
         );
     }
 }
@@ -228,7 +228,7 @@ fn log_reload(reload: &Reload, settings: &Settings) {
             );
         }
         Reload::Refused { why } => {
-            tracing::warn!(event = "config_refused", reason = %why, "the configuration was refused; the last good one stays in force");
+            tracing::warn!(event = "config_refused", reason = %why, "the configuration was refused and the last good one stays in force; `deiactl config validate` shows why");
         }
     }
 }

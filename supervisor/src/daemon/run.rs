@@ -24,6 +24,7 @@ use crate::http::admin_socket::bind_admin_socket;
 use crate::http::guard::{Guard, HashedTokens};
 use crate::http::peer::{Admission, deia_group};
 use crate::http::routes::{Api, service};
+use crate::http::usage::Usage;
 use crate::logs::{self, Console, LogHandle};
 use crate::settings::{EXIT_CONFIG, Overrides, Settings};
 use crate::store::Store;
@@ -230,6 +231,7 @@ async fn start(
         outputs,
         config: config.clone(),
         condition,
+        usage: Usage::default(),
         home: home.root.clone(),
         epoch,
         port: address.port(),

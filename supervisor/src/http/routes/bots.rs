@@ -14,7 +14,10 @@ use crate::http::extract::PathArgs;
 /// Every bot, in the order of the pools.
 #[utoipa::path(get, path = "/api/bots", tag = "bots", responses((status = 200, body = BotList)))]
 pub async fn list(State(api): State<Shared>) -> Result<Json<BotList>, ApiFailure> {
-    let bots = with_memory(api.ask(|reply| Command::Bots { reply }).await?).await;
+    let bots = api
+        .usage
+        .of(api.ask(|reply| Command::Bots { reply }).await?)
+        .await;
     Ok(Json(BotList {
         count: bots.len(),
         bots,
@@ -35,7 +38,8 @@ pub async fn show(
         .into_iter()
         .find(|bot| bot.id == id)
         .ok_or_else(|| unknown(&id))?;
-    with_memory(vec![found])
+    api.usage
+        .of(vec![found])
         .await
         .pop()
         .map(Json)
@@ -120,22 +124,4 @@ async fn act(api: &Shared, id: String, act: BotAct) -> Result<Json<BotActionAnsw
 
 fn unknown(id: &str) -> ApiFailure {
     ApiFailure::not_found(format!("Bot {id} not found"))
-}
-
-/// The same with each process's resident memory, read off the main loop.
-pub(super) async fn with_memory(mut bots: Vec<BotView>) -> Vec<BotView> {
-    for bot in &mut bots {
-        if let Some(pid) = bot.pid {
-            bot.memory_bytes = resident_bytes(pid).await;
-        }
-    }
-    bots
-}
-
-async fn resident_bytes(pid: u32) -> Option<u64> {
-    let statm = tokio::fs::read_to_string(format!("/proc/{pid}/statm"))
-        .await
-        .ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }

@@ -25,6 +25,7 @@ use utoipa_axum::routes;
 
 use super::error::ApiFailure;
 use super::scope::{ScopedRouter, assemble, open, scoped};
+use super::usage::Usage;
 use crate::daemon::command::{Command, Refused};
 use crate::daemon::health::Condition;
 use crate::daemon::reload::ConfigHandle;
@@ -43,6 +44,8 @@ pub struct Api {
     pub config: ConfigHandle,
     /// The daemon's condition.
     pub condition: watch::Receiver<Condition>,
+    /// What processes use.
+    pub usage: Usage,
     /// HOME.
     pub home: PathBuf,
     /// When the daemon started.

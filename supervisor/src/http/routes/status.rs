@@ -6,7 +6,6 @@ use deia::api::{ConfigSource, QueueView, Status};
 use deia::task::TaskStatus;
 use deia::time::Timestamp;
 
-use super::bots::with_memory;
 use super::{Shared, orchestrate};
 use crate::daemon::command::Command;
 use crate::http::error::ApiFailure;
@@ -15,7 +14,10 @@ use crate::store::StatusCounts;
 /// The daemon at a glance.
 #[utoipa::path(get, path = "/status", tag = "status", responses((status = 200, body = Status)))]
 pub async fn status(State(api): State<Shared>) -> Result<Json<Status>, ApiFailure> {
-    let bots = with_memory(api.ask(|reply| Command::Bots { reply }).await?).await;
+    let bots = api
+        .usage
+        .of(api.ask(|reply| Command::Bots { reply }).await?)
+        .await;
     let counts = api.store.counts().await.map_err(orchestrate::unreadable)?;
     let shown = api.config.status();
     let current_task = bots.iter().find_map(|bot| bot.tasks.first().cloned());

@@ -1,0 +1,117 @@
+//! What bots' processes use, as the operating system counts it: looked at when somebody asks, off the
+//! main loop. The only place that knows sysinfo, which changes its API often.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use deia::api::BotView;
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// Looks at processes. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Usage(Arc<Mutex<Seen>>);
+
+#[derive(Debug)]
+struct Seen {
+    /// `None` where the operating system does not tell.
+    system: Option<System>,
+    /// Processes that were looked at before: CPU is a difference between two looks.
+    before: HashSet<Pid>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            system: System::new().ok(),
+            before: HashSet::new(),
+        }
+    }
+}
+
+impl Usage {
+    /// The same bots with their processes' CPU and memory; CPU from the second look on.
+    pub async fn of(&self, mut bots: Vec<BotView>) -> Vec<BotView> {
+        let usage = self.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            usage.look(&mut bots);
+            bots
+        });
+        looked.await.unwrap_or_default()
+    }
+
+    fn look(&self, bots: &mut [BotView]) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pids: Vec<Pid> = bots
+            .iter()
+            .filter_map(|bot| bot.pid.map(Pid::from_u32))
+            .collect();
+        let Seen { system, before } = &mut *seen;
+        let Some(system) = system else {
+            return;
+        };
+        let what = ProcessRefreshKind::nothing().with_cpu().with_memory();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, what);
+        for bot in bots {
+            let Some(pid) = bot.pid.map(Pid::from_u32) else {
+                continue;
+            };
+            if let Some(process) = system.process(pid) {
+                bot.memory_bytes = Some(process.memory());
+                bot.cpu_percent = before
+                    .contains(&pid)
+                    .then(|| f64::from(process.cpu_usage()) / 100.0);
+            }
+        }
+        *before = pids.into_iter().collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deia::bot::{Actual, BotType, Wanted};
+    use deia::time::Timestamp;
+
+    fn bot(pid: Option<u32>) -> BotView {
+        BotView {
+            id: "b".into(),
+            pool: "b".into(),
+            bot_type: BotType::General,
+            specializations: Vec::new(),
+            wanted: Wanted::Running,
+            actual: Actual::Ready,
+            pid,
+            since: Timestamp::from_micros(0),
+            restarts: 0,
+            tasks: Vec::new(),
+            max_concurrent: 1,
+            success_rate: 1.0,
+            cpu_percent: None,
+            memory_bytes: None,
+            backend: "echo".into(),
+            sandbox: None,
+            last_exit: None,
+            next_start_at: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_at_once_and_cpu_from_the_second_look() {
+        let usage = Usage::default();
+        let bots = || {
+            vec![
+                bot(Some(std::process::id())),
+                bot(None),
+                bot(Some(u32::MAX - 1)),
+            ]
+        };
+        let first = usage.of(bots()).await;
+        assert!(first[0].memory_bytes.unwrap() > 100_000, "{first:?}");
+        assert_eq!(first[0].cpu_percent, None);
+        let second = usage.of(bots()).await;
+        assert!(second[0].cpu_percent.unwrap() >= 0.0, "{second:?}");
+        for without in [&second[1], &second[2]] {
+            assert_eq!((without.memory_bytes, without.cpu_percent), (None, None));
+        }
+    }
+}
