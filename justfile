@@ -31,4 +31,5 @@ deny:
 bless:
     UPDATE_EXPECT=1 cargo test -p deia --lib config::tests::guide
     UPDATE_EXPECT=1 cargo test -p deia --bin deiactl generated
-    cargo run --quiet -- openapi > target/openapi.json && mv target/openapi.json docs/openapi.json
+    cargo build --workspace
+    UPDATE_EXPECT=1 cargo test --workspace --test docs openapi

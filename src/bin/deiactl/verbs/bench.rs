@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::wait::Patience;
 use figures::Figures;
-use load::{Failed, Plan};
+use load::{Failed, Plan, Until};
 
 /// Measure throughput and latency of a running fleet with tasks of its own.
 #[derive(Debug, Args)]
@@ -52,6 +52,9 @@ pub struct Bench {
     /// Submit over the daemon's TCP listener, not its admin socket
     #[arg(long, conflicts_with = "url")]
     tcp: bool,
+    /// Measure only the submissions; the tasks run or wait as they would anyway
+    #[arg(long)]
+    submit_only: bool,
     /// Seconds to wait for the last result
     #[arg(long, value_name = "SECONDS", default_value = "600")]
     wait: Patience,
@@ -77,6 +80,10 @@ impl Bench {
             rate: self.rate,
             pool: self.pool.clone(),
             task_type: self.task_type,
+            until: match self.submit_only {
+                true => Until::Accepted,
+                false => Until::Ended,
+            },
             patience: match self.wait {
                 Patience::Unlimited => Duration::MAX,
                 Patience::Limited(limit) => limit,
@@ -102,7 +109,7 @@ impl Bench {
         } else {
             out.text(&figures.render())?;
         }
-        match figures.failed {
+        match figures.failed() {
             0 => Ok(()),
             failed => Err(Failure::Failed(format!(
                 "{failed} of {} tasks did not succeed: `deiactl task list --status dead`",

@@ -10,10 +10,11 @@
 //!
 //! It never waits: everything slow is asked for and answered by an event. What it decides it asks
 //! [`crate::brain`]; what must be durable it hands to the store, and it answers only what the store
-//! has reported as committed. A task's way through it is in `tasks.rs`, a bot's in `bots.rs`, the
+//! has reported as committed. A task's way through it is in `tasks.rs`, a bot's in `bots.rs` and `contacts.rs`, the
 //! limits' and the configuration's in `fleet.rs`.
 
 mod bots;
+mod contacts;
 mod fleet;
 mod housekeeping;
 mod outcomes;

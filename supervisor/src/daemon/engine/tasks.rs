@@ -337,7 +337,7 @@ impl Engine {
                 let not_before = (delay > 0).then(|| at.plus_millis(delay as i64));
                 let end = End::Retry {
                     status,
-                    error: error.clone(),
+                    error,
                     not_before,
                     counts,
                 };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  write() -> queue.rs -> writer.rs (thread) -> engine.rs, sweep.rs -> row.rs, parts.rs -> disk
-//!                             |  '-> wal.rs (checkpoints)
+//!                             |  '-> wal.rs -> checkpointer.rs (thread)
 //!                             '----> Committed
 //!  reads   -> pool.rs  -> read.rs (a few read-only connections on blocking threads)
 //!  open    -> files.rs (look, lock) -> open.rs -> migrate.rs
@@ -11,6 +11,7 @@
 //! Owns `deia.db` and what SQLite puts beside it. A row that is not as it was written is an error,
 //! never an answer (`sum.rs`). A file that does not open is never changed (`open.rs`).
 
+mod checkpointer;
 mod codes;
 mod engine;
 mod error;
@@ -43,6 +44,7 @@ use deia::time::Timestamp;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
+use checkpointer::Checkpointer;
 pub use error::OpenError;
 use migrate::{MIGRATIONS, Migration};
 use pool::Pool;
@@ -93,7 +95,7 @@ impl SqliteStore {
             queue: Arc::clone(&queue),
             committed,
             published: Arc::clone(&counts),
-            wal: Wal::new(),
+            wal: Wal::new(Checkpointer::start(path)?),
             state: State::Sound,
             _lock: lock,
         };

@@ -74,6 +74,15 @@ pub(super) fn reader(path: &Path) -> Result<Reader, Fault> {
     })
 }
 
+/// A connection that only copies the log.
+pub(super) fn checkpointer(path: &Path) -> Result<Connection, Fault> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    conn.pragma_update(None, "cache_size", -64)?;
+    // Should it be the last to close after the writer broke, it must not copy either.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(conn)
+}
+
 fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, Fault> {
     let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);

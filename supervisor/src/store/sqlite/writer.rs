@@ -202,6 +202,7 @@ impl Drop for EndQueue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::checkpointer::Checkpointer;
     use super::super::migrate::MIGRATIONS;
     use super::super::{files, open};
     use super::*;
@@ -218,7 +219,7 @@ mod tests {
             engine,
             queue: Arc::default(),
             committed: mpsc::channel(1).0,
-            wal: Wal::new(),
+            wal: Wal::new(Checkpointer::start(&path).unwrap()),
             state: State::Sound,
             _lock: lock,
         }

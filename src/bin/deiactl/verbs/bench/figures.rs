@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Bench;
-use super::load::Measured;
+use super::load::{Ends, Measured};
 use crate::human;
 
 /// The figures, as `--json` prints them. Times are in milliseconds where the name says `ms`.
@@ -18,21 +18,27 @@ pub struct Figures {
     submits_per_second: f64,
     submit_ms_p50: f64,
     submit_ms_p99: f64,
+    #[serde(flatten)]
+    ends: Option<EndFigures>,
+}
+
+/// The part that is known once the tasks have run; absent with `--submit-only`.
+#[derive(Debug, Serialize)]
+struct EndFigures {
     end_to_end_seconds: f64,
     tasks_per_second: f64,
     start_ms_p50: f64,
     start_ms_p99: f64,
     /// Tasks with a result.
-    pub succeeded: u64,
+    succeeded: u64,
     /// Tasks that ended otherwise.
-    pub failed: u64,
+    failed: u64,
 }
 
 impl Figures {
     /// From what was measured.
     pub fn new(bench: &Bench, transport: &'static str, mut measured: Measured) -> Self {
         measured.submit_ms.sort_by(f64::total_cmp);
-        measured.start_ms.sort_by(f64::total_cmp);
         Self {
             tasks: bench.tasks,
             clients: bench.clients,
@@ -43,22 +49,21 @@ impl Figures {
             submits_per_second: rate(bench.tasks, measured.submit_seconds),
             submit_ms_p50: percentile(&measured.submit_ms, 0.50),
             submit_ms_p99: percentile(&measured.submit_ms, 0.99),
-            end_to_end_seconds: measured.end_to_end_seconds,
-            tasks_per_second: rate(bench.tasks, measured.end_to_end_seconds),
-            start_ms_p50: percentile(&measured.start_ms, 0.50),
-            start_ms_p99: percentile(&measured.start_ms, 0.99),
-            succeeded: measured.succeeded,
-            failed: measured.failed,
+            ends: measured.ends.map(|ends| EndFigures::new(bench, ends)),
         }
+    }
+
+    /// Tasks that ended without a result.
+    pub fn failed(&self) -> u64 {
+        self.ends.as_ref().map_or(0, |ends| ends.failed)
     }
 
     /// For people.
     pub fn render(&self) -> String {
+        let ends = self.ends.as_ref().map(EndFigures::render);
         format!(
             "load       {} tasks of {} bytes, {} clients, {} in a request, {}\n\
-             submitted  in {}: {:.0}/s, a request p50 {:.2} ms, p99 {:.2} ms\n\
-             completed  in {}: {:.0}/s end to end, {} succeeded, {} failed\n\
-             to a bot   p50 {:.2} ms, p99 {:.2} ms after the submission\n",
+             submitted  in {}: {:.0}/s, a request p50 {:.2} ms, p99 {:.2} ms\n{}",
             self.tasks,
             self.content_bytes,
             self.clients,
@@ -68,6 +73,28 @@ impl Figures {
             self.submits_per_second,
             self.submit_ms_p50,
             self.submit_ms_p99,
+            ends.unwrap_or_default(),
+        )
+    }
+}
+
+impl EndFigures {
+    fn new(bench: &Bench, mut ends: Ends) -> Self {
+        ends.start_ms.sort_by(f64::total_cmp);
+        Self {
+            end_to_end_seconds: ends.end_to_end_seconds,
+            tasks_per_second: rate(bench.tasks, ends.end_to_end_seconds),
+            start_ms_p50: percentile(&ends.start_ms, 0.50),
+            start_ms_p99: percentile(&ends.start_ms, 0.99),
+            succeeded: ends.succeeded,
+            failed: ends.failed,
+        }
+    }
+
+    fn render(&self) -> String {
+        format!(
+            "completed  in {}: {:.0}/s end to end, {} succeeded, {} failed\n\
+             to a bot   p50 {:.2} ms, p99 {:.2} ms after the submission\n",
             human::duration(self.end_to_end_seconds),
             self.tasks_per_second,
             self.succeeded,

@@ -29,7 +29,17 @@ pub struct Plan {
     pub rate: Option<f64>,
     pub pool: Option<String>,
     pub task_type: Option<TaskType>,
+    pub until: Until,
     pub patience: Duration,
+}
+
+/// How far the tasks are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// They are durable.
+    Accepted,
+    /// They have run.
+    Ended,
 }
 
 /// What was measured.
@@ -39,6 +49,13 @@ pub struct Measured {
     pub submit_seconds: f64,
     /// Of each request, in milliseconds.
     pub submit_ms: Vec<f64>,
+    /// What became of the tasks, where they were followed.
+    pub ends: Option<Ends>,
+}
+
+/// What became of the tasks.
+#[derive(Debug, Default)]
+pub struct Ends {
     /// From the first acceptance to the last end, in seconds, by the daemon's clock.
     pub end_to_end_seconds: f64,
     /// From a task's acceptance to its first start, in milliseconds, by the daemon's clock.
@@ -70,7 +87,14 @@ impl Plan {
             measured.submit_ms.extend(part);
         }
         measured.submit_seconds = started.elapsed().as_secs_f64();
+        if self.until == Until::Ended {
+            measured.ends = Some(self.ends()?);
+        }
+        Ok(measured)
+    }
 
+    fn ends(&self) -> Result<Ends, Failed> {
+        let mut ends = Ends::default();
         let deadline = Instant::now().checked_add(self.patience);
         // Asking after every task while they run would be part of what is measured: the last one
         // comes first.
@@ -88,15 +112,15 @@ impl Plan {
             last_ended = last_ended.max(task.ended_at.map_or(submitted, |at| at.as_micros()));
             if let Some(attempt) = task.attempts.first() {
                 let started = attempt.started_at.seconds_since(task.submitted_at);
-                measured.start_ms.push(started * 1e3);
+                ends.start_ms.push(started * 1e3);
             }
             match task.status {
-                TaskStatus::Succeeded => measured.succeeded += 1,
-                _ => measured.failed += 1,
+                TaskStatus::Succeeded => ends.succeeded += 1,
+                _ => ends.failed += 1,
             }
         }
-        measured.end_to_end_seconds = (last_ended - first_submitted) as f64 / 1e6;
-        Ok(measured)
+        ends.end_to_end_seconds = (last_ended - first_submitted) as f64 / 1e6;
+        Ok(ends)
     }
 
     fn submit(&self, started: Instant, shared: &Shared) -> Result<Vec<f64>, Failed> {
@@ -305,6 +329,7 @@ mod tests {
             rate: None,
             pool: None,
             task_type: None,
+            until: Until::Ended,
             patience: Duration::ZERO,
         }
     }
