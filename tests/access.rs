@@ -1,5 +1,12 @@
 //! Who may do what: impostors on the bots' socket, strangers over TCP, bots that would be admin.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test; the lints know only test functions themselves"
+)]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,12 @@
 //! Starts that can't go well: each says what is wrong and what to do, and harms nothing.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test; the lints know only test functions themselves"
+)]
+
 mod common;
 
 use std::fs;

@@ -3,6 +3,14 @@
 //!
 //! `DEIA_CRASH_SEED=7` runs that seed alone, `DEIA_CRASH_SEEDS=200` the first 200.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail the test; the lints know only test functions themselves"
+)]
+
 mod common;
 
 use std::collections::HashMap;

@@ -1,5 +1,12 @@
 //! The fleet as its operator sees it: bots that end, bots that can't start, a daemon that stops.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test; the lints know only test functions themselves"
+)]
+
 mod common;
 
 use std::time::{Duration, Instant};

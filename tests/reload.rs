@@ -1,5 +1,12 @@
 //! A configuration that changes under a running daemon: applied whole or not at all.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test; the lints know only test functions themselves"
+)]
+
 mod common;
 
 use std::time::Duration;

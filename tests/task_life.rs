@@ -1,5 +1,12 @@
 //! A task's way through the fleet: its place in the queue, its attempts, its ends.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test; the lints know only test functions themselves"
+)]
+
 mod common;
 
 use std::time::Duration;
