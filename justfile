@@ -31,5 +31,4 @@ deny:
 bless:
     UPDATE_EXPECT=1 cargo test -p deia --lib config::tests::guide
     UPDATE_EXPECT=1 cargo test -p deia --bin deiactl generated
-    cargo build --workspace
-    UPDATE_EXPECT=1 cargo test --workspace --test docs openapi
+    UPDATE_EXPECT=1 cargo test -p deia-supervisor --test program openapi

@@ -91,7 +91,8 @@ impl Bench {
             let (seqs, submit) = self.run(size, submits)?;
             let (_, lease) = self.run(size, leases(&seqs))?;
             let (_, finish) = self.run(size, finishes(self.store.epoch(), &seqs))?;
-            println!("  {size:>3} a batch: submit {submit}, lease {lease}, finish {finish}");
+            println!("  batches of {size:>3}");
+            println!("    submit {submit}\n    lease  {lease}\n    finish {finish}");
         }
         Ok(())
     }
@@ -159,6 +160,7 @@ impl Bench {
 /// Operations a second, and the time from one commit's outcomes to the next one's.
 struct Rate {
     per_second: f64,
+    per_commit: f64,
     p50: Duration,
     p99: Duration,
     max: Duration,
@@ -173,6 +175,7 @@ impl Rate {
         };
         Self {
             per_second: count as f64 / elapsed.as_secs_f64(),
+            per_commit: count as f64 / commits.len().max(1) as f64,
             p50: at(50),
             p99: at(99),
             max: at(100),
@@ -184,8 +187,8 @@ impl std::fmt::Display for Rate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{:>6.0}/s (commit p50 {:.2?} p99 {:.2?} max {:.1?})",
-            self.per_second, self.p50, self.p99, self.max
+            "{:>6.0}/s, {:>3.0} a commit, which takes p50 {:.2?} p99 {:.2?} max {:.1?}",
+            self.per_second, self.per_commit, self.p50, self.p99, self.max
         )
     }
 }

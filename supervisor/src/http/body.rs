@@ -1,4 +1,4 @@
-//! Bodies that tell the connection's [`Watch`] how they get on.
+//! Bodies that tell the connection's `Watch` how they get on.
 
 use std::pin::Pin;
 use std::sync::Arc;

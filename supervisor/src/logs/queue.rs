@@ -19,7 +19,7 @@ pub const FLUSH_DELAY: Duration = Duration::from_millis(100);
 const BATCH_BYTES: usize = 256 * 1024;
 /// A buffer larger than this is given back after use.
 const KEPT_BYTES: usize = 512 * 1024;
-/// How long [`Writer::flush`] and [`Writer::stop`] wait for a sink that hangs.
+/// How long `Writer::flush` and `Writer::stop` wait for a sink that hangs.
 pub const FLUSH_WAIT: Duration = Duration::from_secs(5);
 
 /// One line and what the sink needs to know of it.

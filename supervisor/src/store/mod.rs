@@ -169,14 +169,16 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
-    /// Makes scheduled tasks whose time has come ready. -> [`Outcome::Promoted`]
+    /// Makes scheduled tasks whose time has come ready, the longest due first. -> [`Outcome::Promoted`]
     Promote {
         /// The wall clock.
         now: Timestamp,
         /// At most this many.
         limit: usize,
     },
-    /// Expires tasks that have waited since before `queued_before`. -> [`Outcome::Expired`]
+    /// Expires tasks that have waited for a bot since before `queued_before`, the longest waiting
+    /// first. A task waits from when it became ready: submitted, due, retried, released or queued
+    /// again. -> [`Outcome::Expired`]
     Expire {
         /// The bound.
         queued_before: Timestamp,
@@ -281,7 +283,7 @@ pub enum End {
 pub enum Counts {
     /// As a failure.
     AsFailure,
-    /// As a bot lost (see `supervision.poison_after`).
+    /// As a bot lost (see `supervision.poison_after`); in a row: a failure or a success ends it.
     AsLoss,
     /// Not at all.
     No,
@@ -416,7 +418,7 @@ pub struct TaskRecord {
     pub max_attempts: u32,
     /// Milliseconds one attempt may take.
     pub timeout_ms: u64,
-    /// Not before this time.
+    /// Not before this time; while it is scheduled.
     pub not_before: Option<Timestamp>,
     /// The caller's own, JSON text.
     pub metadata: Option<String>,
@@ -428,7 +430,7 @@ pub struct TaskRecord {
     pub attempts: Vec<AttemptRecord>,
     /// The result, without its output.
     pub result: Option<ResultRecord>,
-    /// The last error.
+    /// The last attempt's error that had one; none once it succeeded.
     pub error: Option<String>,
 }
 

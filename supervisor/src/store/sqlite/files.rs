@@ -154,7 +154,11 @@ pub(super) fn remove_if_there(path: &Path) -> Result<(), OpenError> {
 /// Durably: the directory is synced, too.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), OpenError> {
     fs::rename(from, to).map_err(OpenError::io(to, "rename to"))?;
-    let parent = match to.parent() {
+    sync_directory_of(to)
+}
+
+pub(super) fn sync_directory_of(path: &Path) -> Result<(), OpenError> {
+    let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };

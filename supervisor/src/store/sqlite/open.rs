@@ -56,6 +56,10 @@ pub(super) fn engine(path: &Path, migrations: &[Migration]) -> Result<Engine, Op
     migrate::migrate(&conn, path, migrations)?;
     // A copy made for a backup has no log of its own.
     use_log(&conn).map_err(fault)?;
+    // Makes the log and its entry in the directory. SQLite syncs that, too, but does not say when it
+    // failed, and every commit from now on is in that file.
+    meta::bump(&conn, meta::PROBE).map_err(fault)?;
+    files::sync_directory_of(path)?;
     let engine = load(conn).map_err(fault)?;
     engine
         .conn
