@@ -61,7 +61,7 @@ pub fn parse(text: &str, file: &Path, last_good: Option<&Config>) -> Result<Load
     }
     if !matches!(root.tree, Tree::Map(_) | Tree::Null) {
         let rule = format!(
-            "the file must hold keys and values; this is {}",
+            "the file must hold settings (`name: value`); this is {}",
             root.kind()
         );
         return Err(Refusal {
@@ -163,7 +163,7 @@ fn read_custom(
         Tree::Map(entries) => entries,
         _ => {
             let custom = last_good.map_or_else(Map::new, |c| c.custom.clone());
-            let rule = format!("must be a section of keys; this is {}", node.kind());
+            let rule = format!("must be a section of settings; this is {}", node.kind());
             let used = Value::Object(custom.clone()).to_string();
             reader.fell_back(node, "custom", &rule, &used);
             return custom;
@@ -216,7 +216,7 @@ fn syntax_refusal(text: &str, file: &Path, error: &tree::SyntaxError) -> Refusal
     };
     // The parser's message may quote the text.
     let rule = if hidden {
-        "does not parse (its lines are not shown, since a key in it is named like a secret)"
+        "does not parse (its lines are not shown, since a setting in it is named like a secret)"
     } else {
         &error.message
     };

@@ -61,7 +61,10 @@ pub(super) fn read_backends(
             if let Some(last_good) = last_good {
                 backends = last_good.clone();
             }
-            let rule = format!("must be a section of keys; this is {}", entry.node.kind());
+            let rule = format!(
+                "must be a section of settings; this is {}",
+                entry.node.kind()
+            );
             reader.fell_back(&entry.node, "backends", &rule, "its last good values");
         }
     }

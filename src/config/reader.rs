@@ -53,7 +53,7 @@ impl<'t> Reader<'t> {
             Tree::Map(entries) => entries,
             Tree::Null => return,
             _ => {
-                let rule = format!("must be a section of keys; this is {}", node.kind());
+                let rule = format!("must be a section of settings; this is {}", node.kind());
                 let value = node.to_json().to_string();
                 let mut problem = self
                     .source
@@ -71,7 +71,7 @@ impl<'t> Reader<'t> {
             let path = join(prefix, &entry.key);
             // `a.b: 1` is not `a: {b: 1}`: one way to write a key, so that it is written once.
             if entry.key.contains('.') {
-                let rule = "is ignored: a key of a section is written below it, not with a dot";
+                let rule = "is ignored: a setting of a section is written below it, not with a dot";
                 let warning = self.source.problem(entry.at, &shown(&path), None, rule);
                 self.warnings.push(warning);
             } else if let Some(key) = section.table.iter().find(|key| key.path == path) {
@@ -120,7 +120,8 @@ impl<'t> Reader<'t> {
         path: &str,
         known: impl Iterator<Item = &'k str>,
     ) {
-        let mut rule = "is not a known key, and is ignored".to_owned();
+        // Not 'key': a log line with that word is masked, and this one has to be read.
+        let mut rule = "is not a known setting, and is ignored".to_owned();
         if let Some(name) = nearest(path, known) {
             rule += &format!("; did you mean {}?", join(section, name));
         }

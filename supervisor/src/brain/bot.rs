@@ -183,7 +183,7 @@ impl Bot {
                 vec![Action::Disarm]
             }
             // An operator who says `start` does not wait for the timer.
-            Actual::Backoff | Actual::Quarantined => self.start(rules),
+            Actual::Backoff | Actual::Quarantined => self.start_again(rules),
             Actual::Starting
             | Actual::Ready
             | Actual::Busy
@@ -272,12 +272,11 @@ impl Bot {
             self.actual = Actual::Stopped;
             return vec![Action::Disarm];
         }
-        self.restarts += 1;
         if asked || bounced {
-            return self.start(rules);
+            return self.start_again(rules);
         }
         match self.history.ended(rules, now, chance) {
-            Restart::Now => self.start(rules),
+            Restart::Now => self.start_again(rules),
             Restart::After(delay) => {
                 self.actual = Actual::Backoff;
                 vec![Action::Arm(delay)]
@@ -298,9 +297,15 @@ impl Bot {
                 Action::Kill,
                 Action::Arm(millis(rules.stop_timeout_seconds)),
             ],
-            Actual::Backoff | Actual::Quarantined => self.start(rules),
+            Actual::Backoff | Actual::Quarantined => self.start_again(rules),
             Actual::Ready | Actual::Busy | Actual::Stopped => Vec::new(),
         }
+    }
+
+    /// Counted here and not at the end before it: one in quarantine waits, it was not restarted.
+    fn start_again(&mut self, rules: &Supervision) -> Vec<Action> {
+        self.restarts += 1;
+        self.start(rules)
     }
 
     fn start(&mut self, rules: &Supervision) -> Vec<Action> {

@@ -243,11 +243,12 @@ async fn start(
         guard: guard_now,
         limits,
     };
+    // Before anybody can learn that there is a daemon: a signal without a handler would end it.
+    signals::listen(commands_to, config, log.clone())?;
     let servers = vec![
         serve_tcp(Arc::new(tcp), edge.clone()),
         serve_admin(Arc::new(admin_socket), edge, Arc::new(admission)),
     ];
-    signals::listen(commands_to, config, log.clone())?;
     tracing::info!(
         event = "ready",
         pid = std::process::id(),

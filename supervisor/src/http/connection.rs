@@ -42,6 +42,8 @@ const MAX_BUFFER_BYTES: usize = 128 * 1024;
 const LEAVE_CHECK_MS: u64 = 250;
 /// How long a client that is refused may go on sending.
 pub const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How long a refusal waits for the request it answers.
+const FIRST_BYTES: Duration = Duration::from_millis(500);
 /// How much it may go on sending.
 pub const LINGER_BYTES: u64 = 64 << 20;
 
@@ -206,6 +208,9 @@ pub(super) async fn refuse<S: Stream>(mut stream: S, failure: ApiFailure) {
         },
     );
     let work = async {
+        // An answer that comes before its question is an error to a client that is still writing.
+        let mut first = [0; 1024];
+        drop(tokio::time::timeout(FIRST_BYTES, stream.read(&mut first)).await);
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&body).await?;
         stream.shutdown().await?;

@@ -41,7 +41,11 @@ impl Search {
     pub fn find(&self) -> Option<PathBuf> {
         self.candidates
             .iter()
-            .find(|file| !matches!(file.try_exists(), Ok(false)))
+            .find(|file| match file.try_exists() {
+                Ok(is_there) => is_there,
+                // Something else is in the place of its directory, which the start names.
+                Err(e) => e.kind() != std::io::ErrorKind::NotADirectory,
+            })
             .cloned()
     }
 

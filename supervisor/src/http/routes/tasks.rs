@@ -39,13 +39,16 @@ pub async fn list(
     }
     let before = match &query.cursor {
         None => None,
-        Some(cursor) => Some(cursor.parse::<Seq>().map_err(|_| {
-            wrong_query(
-                "cursor",
-                "Input should be the next_cursor of a page".into(),
-                cursor.clone().into(),
-            )
-        })?),
+        Some(cursor) => {
+            let page = cursor.parse::<Seq>().ok().filter(|seq| *seq > 0);
+            Some(page.ok_or_else(|| {
+                wrong_query(
+                    "cursor",
+                    "Input should be the next_cursor of a page".into(),
+                    cursor.clone().into(),
+                )
+            })?)
+        }
     };
     let filter = TaskFilter {
         status: query.status,
