@@ -182,9 +182,10 @@ fn the_log_is_shown_and_followed() {
     daemon.wait_bots(2);
     let shown = wait_until(PATIENCE, "the log is written", || {
         let shown = daemon.ctl(&["logs"]).ok().stdout;
-        shown.contains("bot_ready").then_some(shown)
+        let both = shown.contains("bot_ready") && shown.contains("config_loaded");
+        both.then_some(shown)
     });
-    assert!(shown.contains("config_loaded"), "{shown}");
+    assert!(shown.contains("deia is ready"), "{shown}");
     let one = daemon.ctl(&["logs", "--bot", "echo-2", "--json"]).ok();
     assert!(one.stdout.lines().count() > 0);
     for line in one.stdout.lines() {
