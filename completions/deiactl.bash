@@ -442,7 +442,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__bench)
-            opts="-q -h --tasks --clients --batch --content-bytes --rate --pool --type --tcp --wait --home --socket --url --json --quiet --help"
+            opts="-q -h --tasks --clients --batch --content-bytes --rate --pool --type --tcp --submit-only --wait --home --socket --url --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

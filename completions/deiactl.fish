@@ -293,6 +293,7 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l home -d 'The d
 complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l socket -d 'The daemon\'s admin socket' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
 complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l tcp -d 'Submit over the daemon\'s TCP listener, not its admin socket'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l submit-only -d 'Measure only the submissions; the tasks run or wait as they would anyway'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -l json -d 'Print the daemon\'s JSON instead of text for people'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -s q -l quiet -d 'Do not say on standard error which daemon answered'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bench" -s h -l help -d 'Print help'
