@@ -83,6 +83,12 @@ pub fn analyze(content: &str) -> Analysis {
 /// Whether `word` is `keyword` (lower case, ASCII) with one of [`ENDINGS`], in any case.
 /// A keyword in `e` may lose it before `ing`, `ed` and `er`, as English does: "analyzing", "coder".
 fn matches_keyword(word: &str, keyword: &str) -> bool {
+    // Nearly every word differs from nearly every keyword in its first letter: this alone made the
+    // analysis of 256 bytes 8 % of what a submission costs.
+    let first = |text: &str| text.as_bytes().first().map(u8::to_ascii_lowercase);
+    if first(word) != first(keyword) {
+        return false;
+    }
     let begins = |stem: &str| {
         word.get(..stem.len())
             .filter(|head| head.eq_ignore_ascii_case(stem))
