@@ -8,7 +8,17 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use super::pids::BotPids;
 use super::{FleetEvent, Run};
+
+/// A process to watch.
+#[derive(Debug)]
+pub struct Watched {
+    /// Its pid.
+    pub pid: u32,
+    /// Becomes readable at its end.
+    pub pidfd: OwnedFd,
+}
 
 /// How a process ended, as the kernel tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +31,17 @@ pub enum Exit {
     Unknown,
 }
 
-/// Watches a child; reports [`FleetEvent::Ended`] once, and reaps it.
-pub fn watch(bot: Arc<str>, run: Run, pidfd: OwnedFd, events: mpsc::Sender<FleetEvent>) {
+/// Watches a bot's process; reaps it, takes it off `bots` and reports [`FleetEvent::Ended`], once.
+pub fn watch(
+    bot: Arc<str>,
+    run: Run,
+    process: Watched,
+    bots: BotPids,
+    events: mpsc::Sender<FleetEvent>,
+) {
     tokio::spawn(async move {
-        let exit = wait(pidfd).await;
+        let exit = wait(process.pidfd).await;
+        bots.remove(process.pid);
         let _ = events.send(FleetEvent::Ended { bot, run, exit }).await;
     });
 }

@@ -14,7 +14,7 @@ use super::timers::Timer;
 use super::{Engine, Phase};
 use crate::brain::bot::Event;
 use crate::brain::{Millis, millis};
-use crate::fleet::exits::{self, Exit};
+use crate::fleet::exits::{self, Exit, Watched};
 use crate::fleet::spawn::Process;
 use crate::fleet::{Accepted, FleetEvent, Hello, Run};
 
@@ -36,7 +36,12 @@ impl Engine {
     pub(super) fn spawned(&mut self, id: &Arc<str>, run: Run, result: Result<Process, String>) {
         match result {
             Ok(process) => {
-                exits::watch(id.clone(), run, process.pidfd, self.events_to.clone());
+                let watched = Watched {
+                    pid: process.pid,
+                    pidfd: process.pidfd,
+                };
+                let (bots, events) = (self.pids.clone(), self.events_to.clone());
+                exits::watch(id.clone(), run, watched, bots, events);
                 let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) else {
                     process.handle.kill();
                     return;
@@ -64,9 +69,6 @@ impl Engine {
         let Some(entry) = self.bots.get(id).filter(|entry| entry.run == run) else {
             return;
         };
-        if let Some((pid, _)) = &entry.process {
-            self.pids.remove(*pid);
-        }
         let (code, signal) = match exit {
             Exit::Code(code) => (Some(code), None),
             Exit::Signal(signal) => (None, Some(signal)),
