@@ -1,4 +1,4 @@
-//! The routes, typed (CONTRACT 4).
+//! The routes, typed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `deiactl`: everything an operator does, over the same HTTP and JSON as everyone (CONTRACT 5).
+//! `deiactl`: everything an operator does, over the same HTTP and JSON as everyone.
 //!
 //! One verb, one file in `verbs/`. Standard output is for the result, standard error for everything
 //! said on the way; `failure` maps what went wrong to the exit code.

@@ -1,4 +1,4 @@
-//! Nothing outside this folder writes SQL or holds a database's handle (DESIGN, invariant 8).
+//! Nothing outside this folder writes SQL or holds a database's handle.
 
 use std::fs;
 use std::path::{Path, PathBuf};
