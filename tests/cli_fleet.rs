@@ -170,7 +170,13 @@ fn the_configuration_in_force_is_shown() {
     let daemon = Daemon::builder().config(TWO_BOTS).start();
     let shown = daemon.ctl(&["config", "show"]).ok();
     assert!(shown.stdout.contains("bot_limits:"), "{shown:?}");
-    assert!(shown.stdout.contains("max_bots: 4"), "{shown:?}");
+    for said in [
+        "max_bots: 4  # default: 10",
+        "webhook_url: null  # no effect yet",
+        "port_range_start: 8001  # no effect:",
+    ] {
+        assert!(shown.stdout.contains(said), "{said}: {shown:?}");
+    }
     let json = daemon.ctl(&["config", "show", "--json"]).ok().json();
     assert_eq!(json["bot_limits"]["max_bots"], 4);
     assert_eq!(daemon.ctl(&["config", "show", "no.such"]).code, 1);

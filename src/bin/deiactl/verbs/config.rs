@@ -5,7 +5,7 @@
 mod check;
 mod init;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -52,7 +52,7 @@ impl Config {
             Verb::Show { key: None } => {
                 let reply = context.client()?.config_current().await?;
                 let out = &context.out;
-                out.reply(&reply, |config| out.text(&yaml(config)?))
+                out.reply(&reply, |config| out.text(&annotated(config)?))
             }
             Verb::Show { key: Some(key) } => {
                 let reply = context.client()?.config_value(key).await?;
@@ -63,6 +63,16 @@ impl Config {
             Verb::Diff { file } => check::diff(context, file.as_deref()).await,
             Verb::Init { force } => init::init(context, *force),
         }
+    }
+}
+
+/// As the file would have it, with a word on each key that differs from its default or has no effect
+/// yet. A daemon of another version may have keys this program does not know: then without the words.
+fn annotated(current: &Value) -> Result<String, Failure> {
+    let name = Path::new("the running configuration");
+    match deia::config::parse(&current.to_string(), name, None) {
+        Ok(loaded) if loaded.problems.is_empty() => Ok(deia::config::render_yaml(&loaded.config)),
+        _ => yaml(current),
     }
 }
 
