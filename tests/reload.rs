@@ -255,3 +255,32 @@ fn pools_come_and_go() {
     let id = daemon.submit_with(&json!({"content": "x", "pool": "comes"}));
     assert_eq!(daemon.wait_task(&id, PATIENCE)["status"], "succeeded");
 }
+
+/// What a bot was told when it was welcomed holds until it is started anew: shorter heartbeats and more
+/// slots must not end bots that go by the old ones. (Without that, every bot is found silent, or is
+/// given more than it takes and ends with what it has.)
+#[test]
+fn new_heartbeats_and_slots_disturb_no_running_task() {
+    let told = |slots: u32, heartbeat: f64| {
+        format!(
+            "bot_limits: {{min_bots: 3, max_bots: 3, max_concurrent_tasks_per_bot: {slots}}}\n\
+             supervision: {{heartbeat_seconds: {heartbeat}}}\n\
+             bots: [{{name: echo, min: 3, backend: {{kind: echo, delay_ms: 2500}}}}]\n\
+             http: {{listen: \"127.0.0.1:0\"}}\n"
+        )
+    };
+    let daemon = Daemon::builder().config(&told(1, 5.0)).start();
+    daemon.wait_bots(3);
+    let tasks: Vec<String> = (0..9).map(|n| daemon.submit(&format!("{n}"))).collect();
+    daemon.write_config(&told(3, 0.2));
+    daemon.ctl(&["reload"]).ok();
+    for task in tasks {
+        let task = daemon.wait_task(&task, PATIENCE);
+        assert_eq!(task["status"], "succeeded", "{task}");
+        assert_eq!(task["attempts"].as_array().map(Vec::len), Some(1), "{task}");
+    }
+    for bot in daemon.bots() {
+        let cause = &bot["last_exit"]["cause"];
+        assert!(cause.is_null() || cause == "stopped", "{bot}");
+    }
+}

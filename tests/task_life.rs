@@ -320,3 +320,20 @@ fn one_full_pool_keeps_no_other_waiting() {
         "{impossible}"
     );
 }
+
+/// A bot keeps a task that is submitted again meanwhile: a stop lets it finish.
+#[test]
+fn the_same_task_again_does_not_take_it_off_its_bot() {
+    let daemon = Daemon::builder()
+        .config("bots: [{name: echo, min: 1, max: 1, backend: {kind: echo, delay_ms: 1500}}]")
+        .start();
+    daemon.wait_bots(1);
+    let request = json!({"task_id": "twice", "content": "x"});
+    daemon.post("/api/orchestrate", &request).ok();
+    let again = daemon.post("/api/orchestrate", &request).ok();
+    assert_eq!(again["duplicate"], true, "{again}");
+    assert_eq!(daemon.bots()[0]["tasks"], json!(["twice"]));
+    daemon.ctl(&["bot", "stop", "echo"]).ok();
+    let task = daemon.wait_task("twice", PATIENCE);
+    assert_eq!(statuses(&task), ["succeeded"], "{task}");
+}

@@ -28,7 +28,8 @@ pub const MAX_LANES: usize = 4096;
 #[derive(Debug, Clone)]
 struct Slots {
     bot: Arc<str>,
-    pool: usize,
+    /// `None`: its pool is gone, and it still has tasks.
+    pool: Option<usize>,
     load: u32,
     max: u32,
     open: bool,
@@ -80,18 +81,24 @@ impl Dispatcher {
     /// The pools have changed. Bots of pools that are gone are closed.
     pub fn configure(&mut self, pools: Vec<PoolFacts>) {
         let moved = |slots: &Slots, old: &[PoolFacts]| {
-            let name = &old.get(slots.pool)?.name;
+            let name = &old.get(slots.pool?)?.name;
             pools.iter().position(|p| p.name == *name)
         };
         let old = std::mem::take(&mut self.pools);
-        self.slots.retain_mut(|slots| match moved(slots, &old) {
-            Some(pool) => {
-                slots.pool = pool;
-                true
-            }
-            None => false,
+        self.slots.retain_mut(|slots| {
+            slots.pool = moved(slots, &old);
+            slots.open &= slots.pool.is_some();
+            slots.pool.is_some() || slots.load > 0
         });
         self.pools = pools;
+        // What a server is asked follows its pools' new addresses.
+        self.in_flight.clear();
+        for slots in &self.slots {
+            let pool = slots.pool.and_then(|pool| self.pools.get(pool));
+            if let Some((server, _)) = pool.and_then(|pool| pool.server.as_ref()) {
+                *self.in_flight.entry(server.clone()).or_default() += slots.load;
+            }
+        }
         for lane in self.lanes.values_mut() {
             lane.configure(&self.pools);
         }
@@ -106,11 +113,11 @@ impl Dispatcher {
             Some(slots) => {
                 slots.open = true;
                 slots.max = max;
-                slots.pool = pool;
+                slots.pool = Some(pool);
             }
             None => self.slots.push(Slots {
                 bot: bot.clone(),
-                pool,
+                pool: Some(pool),
                 load: 0,
                 max,
                 open: true,
@@ -133,6 +140,8 @@ impl Dispatcher {
             let pool = slots.pool;
             self.served(pool, -1);
         }
+        self.slots
+            .retain(|slots| slots.pool.is_some() || slots.load > 0);
     }
 
     /// An attempt of the bot brought a result, or failed.
@@ -190,6 +199,7 @@ impl Dispatcher {
         if let Some(lane) = self.lanes.get_mut(&ready.demand) {
             lane.forget((ready.priority, ready.seq));
         }
+        self.drop_if_idle(&ready.demand);
     }
 
     /// What the store says at start: how many wait, by priority.
@@ -207,7 +217,7 @@ impl Dispatcher {
                     && self
                         .slots
                         .iter()
-                        .any(|s| s.pool == pool && s.open && s.load < s.max)
+                        .any(|s| s.pool == Some(pool) && s.open && s.load < s.max)
             })
             .collect();
         if !free.contains(&true) {
@@ -263,10 +273,8 @@ impl Dispatcher {
     pub fn leased(&mut self, ready: &Ready) {
         if let Some(lane) = self.lanes.get_mut(&ready.demand) {
             lane.leased(ready.priority);
-            if lane.is_idle() {
-                self.lanes.remove(&ready.demand);
-            }
         }
+        self.drop_if_idle(&ready.demand);
     }
 
     /// The store did not lease it; `back` where it is still queued. The slot is free again.
@@ -275,6 +283,7 @@ impl Dispatcher {
         if let Some(lane) = self.lanes.get_mut(demand) {
             lane.not_leased(back);
         }
+        self.drop_if_idle(demand);
     }
 
     /// Lanes that have run low, and after which place to load.
@@ -285,11 +294,12 @@ impl Dispatcher {
             .collect()
     }
 
-    /// What was loaded for a lane.
-    pub fn filled(&mut self, demand: &Arc<str>, loaded: Vec<Ready>) {
+    /// What was loaded for a lane; `None` when the store could not be read.
+    pub fn filled(&mut self, demand: &Arc<str>, loaded: Option<Vec<Ready>>) {
         if let Some(lane) = self.lanes.get_mut(demand) {
             lane.filled(loaded);
         }
+        self.drop_if_idle(demand);
     }
 
     /// Tasks that wait.
@@ -316,6 +326,13 @@ impl Dispatcher {
             .sum()
     }
 
+    /// A lane that nothing is left of makes room for another demand.
+    fn drop_if_idle(&mut self, demand: &str) {
+        if self.lanes.get(demand).is_some_and(Lane::is_idle) {
+            self.lanes.remove(demand);
+        }
+    }
+
     fn lane(&mut self, text: &Arc<str>) -> Option<&mut Lane> {
         if !self.lanes.contains_key(text) {
             let lane = Lane::new(Demand::from_text(text)?, &self.pools);
@@ -332,9 +349,10 @@ impl Dispatcher {
             .enumerate()
             .filter(|(_, s)| {
                 s.open
-                    && served_by.get(s.pool) == Some(&true)
+                    && s.pool.is_some_and(|pool| {
+                        served_by.get(pool) == Some(&true) && self.has_room(pool)
+                    })
                     && only.is_none_or(|bot| *s.bot == *bot)
-                    && self.has_room(s.pool)
             })
             .map(|(index, s)| {
                 let candidate = Candidate {
@@ -361,8 +379,9 @@ impl Dispatcher {
         }
     }
 
-    fn served(&mut self, pool: usize, change: i32) {
-        if let Some((server, _)) = self.pools.get(pool).and_then(|p| p.server.as_ref()) {
+    fn served(&mut self, pool: Option<usize>, change: i32) {
+        let pool = pool.and_then(|pool| self.pools.get(pool));
+        if let Some((server, _)) = pool.and_then(|p| p.server.as_ref()) {
             let n = self.in_flight.entry(server.clone()).or_default();
             *n = n.saturating_add_signed(change);
         }
@@ -536,6 +555,43 @@ mod tests {
         dispatcher.next(now).unwrap();
         dispatcher.configure(vec![pool("b", BotType::General)]);
         assert_eq!(dispatcher.load("b"), 1);
-        assert_eq!(dispatcher.load("a"), 0);
+        // It still has its task, takes no other, and is forgotten with it.
+        assert_eq!(dispatcher.load("a"), 1);
+        dispatcher.configure(vec![
+            pool("b", BotType::General),
+            pool("a", BotType::General),
+        ]);
+        assert_eq!(dispatcher.load("a"), 1, "it came back with what it has");
+        dispatcher.configure(vec![pool("b", BotType::General)]);
+        dispatcher.free("a");
+        assert!(dispatcher.slots.iter().all(|slots| &*slots.bot != "a"));
+    }
+
+    #[test]
+    fn a_server_is_free_again_when_the_pool_that_used_it_is_gone() {
+        let model = |name: &str| PoolFacts {
+            server: Some(("http://localhost:1".into(), 1)),
+            ..pool(name, BotType::General)
+        };
+        let mut dispatcher = Dispatcher::default();
+        dispatcher.configure(vec![model("a"), model("b")]);
+        dispatcher.open(&Arc::from("b"), "b", 1);
+        dispatcher.add(task(1, Priority::P2, "general"), None);
+        let now = Timestamp::from_micros(0);
+        assert_eq!(&*dispatcher.next(now).unwrap().bot, "b");
+        dispatcher.configure(vec![model("a")]);
+        dispatcher.open(&Arc::from("a"), "a", 1);
+        dispatcher.free("b");
+        dispatcher.add(task(2, Priority::P2, "general"), None);
+        assert_eq!(&*dispatcher.next(now).unwrap().bot, "a");
+    }
+
+    #[test]
+    fn lanes_that_nothing_is_left_of_are_dropped() {
+        let mut dispatcher = dispatcher(&[]);
+        let cancelled = task(1, Priority::P2, "general");
+        dispatcher.add(cancelled.clone(), None);
+        dispatcher.forget(&cancelled);
+        assert!(dispatcher.lanes.is_empty());
     }
 }

@@ -8,7 +8,7 @@
 //! arrive; that is why they are signed. An entry may be stale (its task was cancelled while a load
 //! was under way): the lease is refused by the store then, and the entry is dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use deia::task::Priority;
@@ -49,6 +49,12 @@ pub struct Lane {
     /// Taken out for a lease that is not committed yet.
     leasing: i64,
     filling: bool,
+    /// Taken or forgotten while a load is under way: it may bring them back.
+    gone: HashSet<Place>,
+    /// The last load found less than there is: the next one begins at the front.
+    from_start: bool,
+    /// The load under way begins at the front, and nothing has come or gone since: it is the truth.
+    exact: bool,
 }
 
 impl Lane {
@@ -61,6 +67,9 @@ impl Lane {
             counts: [0; 4],
             leasing: 0,
             filling: false,
+            gone: HashSet::new(),
+            from_start: false,
+            exact: false,
         };
         lane.configure(pools);
         lane
@@ -81,6 +90,7 @@ impl Lane {
     /// A task waits now.
     pub fn add(&mut self, ready: Ready, content: Option<Arc<str>>) {
         self.counts[ready.priority.index()] += 1;
+        self.exact = false;
         self.put(ready, content);
     }
 
@@ -88,6 +98,14 @@ impl Lane {
     pub fn forget(&mut self, place: Place) {
         self.counts[place.0.index()] -= 1;
         self.waiting.remove(&place);
+        self.leaves(place);
+    }
+
+    fn leaves(&mut self, place: Place) {
+        self.exact = false;
+        if self.filling {
+            self.gone.insert(place);
+        }
     }
 
     /// The first task.
@@ -109,7 +127,10 @@ impl Lane {
     /// Takes a task out for a lease. Ends in [`Lane::leased`] or [`Lane::not_leased`].
     pub fn take(&mut self, place: Place) -> Option<Waiting> {
         let taken = self.waiting.remove(&place);
-        self.leasing += i64::from(taken.is_some());
+        if taken.is_some() {
+            self.leasing += 1;
+            self.leaves(place);
+        }
         taken
     }
 
@@ -155,14 +176,35 @@ impl Lane {
         if self.filling || self.waiting.len() >= LANE_LOW || known >= self.counts.iter().sum() {
             return None;
         }
+        // From the front again only when nothing is on its way out, which would be found once more.
+        if self.from_start && self.leasing > 0 {
+            return None;
+        }
         self.filling = true;
-        Some(self.waiting.last_key_value().map(|(place, _)| *place))
+        let last = self.waiting.last_key_value().map(|(place, _)| *place);
+        let after = last.filter(|_| !std::mem::take(&mut self.from_start));
+        self.exact = after.is_none() && self.leasing == 0;
+        Some(after)
     }
 
-    /// What was loaded (nothing when the store failed: it is tried again).
-    pub fn filled(&mut self, loaded: Vec<Ready>) {
+    /// What was loaded; `None` when the store could not be read.
+    pub fn filled(&mut self, loaded: Option<Vec<Ready>>) {
         self.filling = false;
+        let gone = std::mem::take(&mut self.gone);
+        let Some(loaded) = loaded else {
+            return;
+        };
+        let short = loaded.len() < LANE_TASKS;
+        if short && self.exact {
+            self.counts = [0; 4];
+            for ready in &loaded {
+                self.counts[ready.priority.index()] += 1;
+            }
+        }
         for ready in loaded {
+            if gone.contains(&(ready.priority, ready.seq)) {
+                continue;
+            }
             self.waiting
                 .entry((ready.priority, ready.seq))
                 .or_insert(Waiting {
@@ -170,11 +212,14 @@ impl Lane {
                     content: None,
                 });
         }
+        let known = self.waiting.len() as i64 + self.leasing;
+        self.from_start = short && known < self.counts.iter().sum();
         self.trim();
     }
 
     fn put(&mut self, ready: Ready, content: Option<Arc<str>>) {
         let place = (ready.priority, ready.seq);
+        self.gone.remove(&place);
         // `counts` already has this task: equal means that everything else is in memory.
         let others = self.counts.iter().sum::<i64>() - self.leasing - 1;
         let everything_here = self.waiting.len() as i64 >= others;
@@ -242,7 +287,7 @@ mod tests {
                     .take(LANE_TASKS)
                     .map(|(_, ready)| ready.clone())
                     .collect();
-                lane.filled(rows);
+                lane.filled(Some(rows));
                 assert!(lane.waiting.len() <= LANE_TASKS);
             }
             let place = lane
@@ -294,6 +339,52 @@ mod tests {
         assert_eq!(lane.oldest().unwrap().ready.seq, 1);
         assert_eq!(lane.ahead_of_new(Priority::P0), 1);
         assert_eq!(lane.ahead_of_new(Priority::P3), 2);
+    }
+
+    #[test]
+    fn what_went_while_a_load_was_under_way_does_not_come_back() {
+        let mut lane = Lane::new(demand(), &[]);
+        lane.counted([0, 0, 3, 0]);
+        assert_eq!(lane.wants_filling(), Some(None));
+        lane.forget((Priority::P2, 2));
+        let loaded = (1..=3).map(|seq| task(seq, Priority::P2)).collect();
+        lane.filled(Some(loaded));
+        let seqs: Vec<Seq> = lane.waiting.keys().map(|(_, seq)| *seq).collect();
+        assert_eq!(seqs, [1, 3]);
+        assert_eq!(lane.wants_filling(), None, "nothing is missing");
+    }
+
+    #[test]
+    fn a_task_behind_a_hole_is_found_from_the_front() {
+        let mut lane = Lane::new(demand(), &[]);
+        lane.counted([0, 0, 3, 0]);
+        assert_eq!(lane.wants_filling(), Some(None));
+        // The load missed the second.
+        lane.filled(Some(vec![task(1, Priority::P2), task(3, Priority::P2)]));
+        lane.counted([0, 0, 3, 0]);
+        lane.from_start = true;
+        assert_eq!(
+            lane.wants_filling(),
+            Some(None),
+            "not after the last that is known"
+        );
+        lane.filled(Some((1..=3).map(|seq| task(seq, Priority::P2)).collect()));
+        assert_eq!(lane.waiting.len(), 3);
+    }
+
+    #[test]
+    fn a_count_that_was_wrong_is_set_right_and_nothing_is_asked_for_ever() {
+        let mut lane = Lane::new(demand(), &[]);
+        lane.counted([0, 0, 7, 0]);
+        let mut loads = 0;
+        while lane.wants_filling().is_some() {
+            lane.filled(Some(vec![task(1, Priority::P2)]));
+            loads += 1;
+            assert!(loads < 10);
+        }
+        assert_eq!(lane.len(), 1);
+        lane.filled(None);
+        assert_eq!(lane.len(), 1);
     }
 
     #[test]

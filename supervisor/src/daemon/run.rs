@@ -51,6 +51,9 @@ const EXIT_STORE: u8 = 70;
 /// Requests in flight may take this long at the end.
 const HTTP_GRACE: Duration = Duration::from_secs(2);
 
+/// What killed bots left behind is looked for at most this long at the end.
+const STRAYS_GRACE: Duration = Duration::from_secs(2);
+
 /// Transactions whose outcomes may wait for the main loop.
 const MAX_COMMITTED: usize = 64;
 
@@ -140,6 +143,7 @@ struct Daemon {
     engine: tokio::task::JoinHandle<Result<Ended, crate::store::StoreError>>,
     servers: Vec<ServerHandle>,
     store: Arc<dyn Store>,
+    pids: BotPids,
 }
 
 async fn start(
@@ -237,6 +241,7 @@ async fn start(
         port: address.port(),
     });
     let (router, _) = service(api);
+    let kept_pids = pids.clone();
     let admission = Admission::of_this_process(Arc::new(move |pid| pids.contains(pid)));
     let edge = Edge {
         router,
@@ -264,6 +269,7 @@ async fn start(
         engine,
         servers,
         store,
+        pids: kept_pids,
     })
 }
 
@@ -280,7 +286,12 @@ impl Daemon {
             server.shutdown(HTTP_GRACE).await;
         }
         let store = self.store;
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        let pids = self.pids;
+        let closed = tokio::task::spawn_blocking(move || {
+            strays::end_all(&pids, STRAYS_GRACE);
+            store.close();
+        })
+        .await;
         for socket in [self.home.bots_socket(), self.home.admin_socket()] {
             remove(&socket);
         }

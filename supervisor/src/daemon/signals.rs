@@ -35,8 +35,9 @@ pub fn listen(
             match origin.signal {
                 SIGHUP => {
                     log.reopen();
-                    // The outcome is in the log; a signal has no other answer.
-                    let _ = config.reload(When::Always).await;
+                    // The outcome is in the log. A file system that hangs must not hold up a TERM.
+                    let config = config.clone();
+                    tokio::spawn(async move { config.reload(When::Always).await });
                 }
                 SIGUSR1 => dump(&commands).await,
                 SIGUSR2 => tracing::warn!(

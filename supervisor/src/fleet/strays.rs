@@ -7,13 +7,16 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 
 use super::pids::BotPids;
+
+/// After strays were ended, what they had started becomes the daemon's: a moment later.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Makes the daemon the parent of what its descendants leave behind.
 ///
@@ -41,8 +44,16 @@ pub async fn watch(bots: BotPids) {
                 "ended what a dead bot had left behind"
             );
             // What the ended ones had started is the daemon's now.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+/// Ends what is left of all bots, at the daemon's end: until nothing is found, or for this long. Blocks.
+pub fn end_all(bots: &BotPids, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while sweep(bots) > 0 && Instant::now() < deadline {
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -31,8 +31,12 @@ pub fn tidy(
     for entry in fs::read_dir(root)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let metadata = entry.metadata()?;
-        if metadata.is_dir() && !running.contains(&name) {
+        // One that has just gone is no trouble; one that came after the look at the tasks is in use.
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let fresh = metadata.modified().is_ok_and(|at| at >= now);
+        if !fresh && metadata.is_dir() && !running.contains(&name) {
             found.push(Found {
                 path: entry.path(),
                 modified: metadata.modified().unwrap_or(now),

@@ -119,6 +119,9 @@ pub enum StoreError {
     /// The disk or the engine failed; nothing of the transaction was kept.
     #[error("store: {0}")]
     Failed(Arc<str>),
+    /// This operation alone can't be done: a damaged row, a value that is too large. The store works.
+    #[error("store: {0}")]
+    Operation(Arc<str>),
     /// After a failed fsync nothing more is acknowledged: the process has to end and recover.
     #[error("store: {0}; restart deia to recover")]
     Broken(Arc<str>),

@@ -1,6 +1,6 @@
 //! A bot's way through the main loop: the table's actions carried out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,8 +29,10 @@ pub(super) struct BotEntry {
     pub process: Option<(u32, ProcessHandle)>,
     pub session: Option<mpsc::Sender<ToWorker>>,
     pub secret: Option<Secret>,
-    /// Reserved and running tasks.
-    pub tasks: BTreeSet<TaskId>,
+    /// Reserved and running tasks, and how often: a client may submit the same one again meanwhile.
+    pub tasks: BTreeMap<TaskId, u32>,
+    /// What its process was told when it was welcomed.
+    pub terms: Terms,
     pub since: Timestamp,
     pub sandbox: Option<String>,
     pub last_exit: Option<LastExit>,
@@ -45,6 +47,14 @@ pub(super) struct BotEntry {
     pub retired: bool,
 }
 
+/// What a process was told, and goes by until it is started anew.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Terms {
+    pub slots: u32,
+    pub heartbeat_seconds: f64,
+    pub stop_timeout_seconds: f64,
+}
+
 impl BotEntry {
     pub fn new(spec: Arc<Pool>) -> Self {
         Self {
@@ -54,7 +64,8 @@ impl BotEntry {
             process: None,
             session: None,
             secret: None,
-            tasks: BTreeSet::new(),
+            tasks: BTreeMap::new(),
+            terms: Terms::default(),
             since: Timestamp::now(),
             sandbox: None,
             last_exit: None,
@@ -77,10 +88,12 @@ impl Engine {
     /// Something happened to a bot: ask the table, do what it says.
     pub(super) fn bot_event(&mut self, id: &Arc<str>, event: Event) {
         let now = self.now();
-        let rules = self.config.supervision.clone();
+        let mut rules = self.config.supervision.clone();
         let Some(entry) = self.bots.get_mut(id) else {
             return;
         };
+        let told = entry.terms.stop_timeout_seconds;
+        rules.stop_timeout_seconds = rules.stop_timeout_seconds.max(told);
         let before = entry.machine.actual();
         let actions = entry.machine.on(event, &rules, now, fastrand::f64());
         let after = entry.machine.actual();
@@ -140,7 +153,7 @@ impl Engine {
         let Some(entry) = self.bots.get(id) else {
             return;
         };
-        let (pool, slots) = (entry.spec.name.clone(), self.slots_of(&entry.spec));
+        let (pool, slots) = (entry.spec.name.clone(), entry.terms.slots);
         let (retired, connected) = (entry.retired, entry.session.is_some());
         let delay = entry.next_start_at;
         match after {
@@ -271,22 +284,27 @@ impl Engine {
     /// A slot is reserved for this task.
     pub(super) fn bot_holds(&mut self, id: &Arc<str>, task: TaskId) {
         if let Some(entry) = self.bots.get_mut(id) {
-            entry.tasks.insert(task);
+            *entry.tasks.entry(task).or_default() += 1;
         }
         self.tasks_changed(id);
     }
 
     /// The slot is free again.
     pub(super) fn bot_lets_go(&mut self, id: &Arc<str>, task: &TaskId) {
-        if let Some(entry) = self.bots.get_mut(id) {
-            entry.tasks.remove(task);
+        if let Some(entry) = self.bots.get_mut(id)
+            && let Some(holds) = entry.tasks.get_mut(task)
+        {
+            *holds -= 1;
+            if *holds == 0 {
+                entry.tasks.remove(task);
+            }
         }
         self.tasks_changed(id);
     }
 
     fn tasks_changed(&mut self, id: &Arc<str>) {
         if let Some(entry) = self.bots.get(id) {
-            let n = u32::try_from(entry.tasks.len()).unwrap_or(u32::MAX);
+            let n = entry.tasks.values().sum();
             self.bot_event(id, Event::Tasks(n));
         }
     }

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 
 use deia::bot::{Actual, ExitCause, LastExit};
 use deia::config::Pool;
+use deia::task::{Fence, TaskId};
 use deia::wire::{Outcome, ToSupervisor, ToWorker, Welcome};
 
-use super::bots::BotEntry;
-use super::tasks::AttemptEnd;
+use super::bots::{BotEntry, Terms};
+use super::tasks::{AttemptEnd, Cancel};
 use super::timers::Timer;
 use super::{Engine, Phase};
 use crate::brain::bot::Event;
@@ -49,7 +50,7 @@ impl Engine {
                 tracing::info!(event = "bot_started", bot_id = %id, pid = process.pid, "bot started");
                 entry.process = Some((process.pid, process.handle));
                 // Stopped while it was being started.
-                if entry.machine.actual() == Actual::Stopping && entry.session.is_none() {
+                if entry.machine.actual() == Actual::Stopping {
                     self.kill(id);
                 }
             }
@@ -137,12 +138,18 @@ impl Engine {
             return refuse(&hello, "the bot is not being started");
         }
         let welcome = ToWorker::Welcome(Box::new(self.welcome(&entry.spec)));
+        let terms = Terms {
+            slots: self.slots_of(&entry.spec),
+            heartbeat_seconds: self.config.supervision.heartbeat_seconds,
+            stop_timeout_seconds: self.config.supervision.stop_timeout_seconds,
+        };
         let now = self.now();
         let Some(entry) = self.bots.get_mut(&id) else {
             return;
         };
         // A secret opens one connection.
         entry.secret = None;
+        entry.terms = terms;
         entry.last_seen.store(now, Ordering::Relaxed);
         if hello.frames.try_send(welcome).is_ok() {
             entry.session = Some(hello.frames);
@@ -184,19 +191,32 @@ impl Engine {
                 }
                 self.bot_event(id, Event::Ready);
             }
-            ToSupervisor::Started { task, fence } => self.started(&task, fence),
+            ToSupervisor::Started { task, fence } if self.has(id, run, &task, fence) => {
+                self.started(&task, fence);
+            }
+            ToSupervisor::Started { .. } => {}
             ToSupervisor::Finished {
                 task,
                 fence,
                 outcome,
             } => {
-                let current = self
-                    .in_flight
-                    .get(&task)
-                    .is_some_and(|attempt| attempt.fence == fence);
-                if current {
+                if self.has(id, run, &task, fence) {
                     let outcome = bounded(outcome);
+                    let asked = self
+                        .in_flight
+                        .get(&task)
+                        .is_some_and(|a| a.cancel != Cancel::No);
+                    let gives_back = outcome == Outcome::Cancelled && !asked;
                     self.end_attempt(&task, fence, AttemptEnd::Reported(outcome));
+                    // Somebody else told it to stop: it would give back all that it is given.
+                    if gives_back
+                        && self
+                            .bots
+                            .get(id)
+                            .is_some_and(|bot| bot.machine.takes_tasks())
+                    {
+                        self.bot_event(id, Event::Bounce);
+                    }
                 } else {
                     tracing::warn!(event = "late_result_refused", bot_id = %id, task_id = %task, attempt = fence.attempt, "a result came too late and was refused");
                     self.send(id, run, ToWorker::Ack { task, fence });
@@ -207,6 +227,12 @@ impl Engine {
             | ToSupervisor::Heartbeat { .. }
             | ToSupervisor::Output { .. } => {}
         }
+    }
+
+    /// Whether this start of the bot has this attempt: nobody speaks for another.
+    fn has(&self, id: &Arc<str>, run: Run, task: &TaskId, fence: Fence) -> bool {
+        let attempt = self.in_flight.get(task);
+        attempt.is_some_and(|a| a.fence == fence && a.bot == *id && a.run == run)
     }
 
     fn closed(&mut self, id: &Arc<str>, run: Run, fault: Option<String>) {

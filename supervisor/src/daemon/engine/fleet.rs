@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use deia::api::{BotActionAnswer, LimitsAnswer, LimitsRequest};
@@ -230,7 +230,7 @@ impl Engine {
                 .get(&id)
                 .filter(|entry| entry.machine.takes_tasks() && entry.session.is_some())
             {
-                let (pool, slots) = (entry.spec.name.clone(), self.slots_of(&entry.spec));
+                let (pool, slots) = (entry.spec.name.clone(), entry.terms.slots);
                 self.dispatcher.open(&id, &pool, slots);
             }
         }
@@ -311,6 +311,11 @@ impl Engine {
         } = kept;
         if let Err(e) = result {
             let why = format!("{}: {e}", self.home.limits_override().display());
+            let _ = reply.send(Err(Refused::Store(why)));
+            return;
+        }
+        if wanted.is_some_and(|wanted| !wanted.is_of(&self.config.bot_limits)) {
+            let why = "the file's bot_limits have changed meanwhile: ask again".to_owned();
             let _ = reply.send(Err(Refused::Limits(why)));
             return;
         }
@@ -393,7 +398,7 @@ impl Engine {
     pub(super) fn act_on_bot(&mut self, id: &str, act: BotAct) -> Option<BotActionAnswer> {
         let (id, entry) = self.bots.get_key_value(id)?;
         let id = id.clone();
-        let tasks: Vec<_> = entry.tasks.iter().cloned().collect();
+        let tasks: Vec<_> = entry.tasks.keys().cloned().collect();
         let stopping = self.phase != Phase::Running;
         let retired = entry.retired;
         let (success, message) = match act {
@@ -464,6 +469,7 @@ impl Engine {
             .collect();
         let logging = self.config.logging.clone();
         let (work, keep) = (self.home.work(), self.config.tasks.workdir_keep.clone());
+        let looked_at = SystemTime::now();
         let running: HashSet<String> = self.in_flight.keys().map(ToString::to_string).collect();
         tokio::task::spawn_blocking(move || {
             for file in files {
@@ -471,7 +477,7 @@ impl Engine {
                     tracing::warn!(event = "rotation_failed", file = %file.display(), error = %e, "what a bot printed could not be rotated");
                 }
             }
-            if let Err(e) = workdirs::tidy(&work, &keep, &running, SystemTime::now()) {
+            if let Err(e) = workdirs::tidy(&work, &keep, &running, looked_at) {
                 tracing::warn!(event = "workdirs_not_tidied", path = %work.display(), error = %e, "tasks' working directories could not be looked through");
             }
         });
@@ -491,6 +497,9 @@ fn same_process(a: &Pool, b: &Pool) -> bool {
 
 /// Writes an operator's limits so that they survive a crash, or removes them.
 fn keep(path: &Path, wanted: Option<Override>) -> io::Result<()> {
+    // Two requests at once write one after the other: each file is whole.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     match wanted {
         None => match std::fs::remove_file(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),

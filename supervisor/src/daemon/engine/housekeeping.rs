@@ -1,6 +1,6 @@
 //! What is due by time: scheduled tasks, tasks that waited too long, old tasks, silent bots.
 
-use deia::bot::ExitCause;
+use deia::bot::{Actual, ExitCause};
 use deia::time::Timestamp;
 
 use super::outcomes::Pending;
@@ -20,6 +20,9 @@ const MISSED_BEATS: f64 = 3.0;
 /// What a bot may take beyond a task's own time-out before it counts as stuck.
 const OVERDUE_MARGIN: Millis = 5_000;
 
+/// Between two full portions.
+const NEXT_PORTION: Millis = 100;
+
 /// Between two rounds of housekeeping.
 const HOUSEKEEPING: Millis = 60_000;
 
@@ -35,13 +38,13 @@ impl Engine {
     pub(super) fn watch(&mut self) {
         let now = self.now();
         self.timers.at(now + self.watch_interval(), Timer::Watch);
-        let patience = millis(self.config.supervision.heartbeat_seconds * MISSED_BEATS).max(1_000);
-        let stop_timeout = millis(self.config.supervision.stop_timeout_seconds);
         let silent = self
             .bots
             .iter()
             .filter(|(_, bot)| {
-                bot.machine.takes_tasks() && now.saturating_sub(bot.seen_at()) > patience
+                let beats = bot.machine.takes_tasks() || bot.machine.actual() == Actual::Draining;
+                let patience = millis(bot.terms.heartbeat_seconds * MISSED_BEATS).max(1_000);
+                beats && now.saturating_sub(bot.seen_at()) > patience
             })
             .map(|(id, _)| id.clone());
         let overdue = self.in_flight.values().filter(|attempt| {
@@ -49,6 +52,8 @@ impl Engine {
                 Cancel::Task { since } | Cancel::Attempt { since } => since,
                 Cancel::No => attempt.since.saturating_add(attempt.ready.timeout_ms),
             };
+            let bot = self.bots.get(&attempt.bot);
+            let stop_timeout = bot.map_or(0, |bot| millis(bot.terms.stop_timeout_seconds));
             attempt.phase == AttemptPhase::Running
                 && now
                     > allowed
@@ -85,15 +90,32 @@ impl Engine {
             // The timer runs on the monotonic clock; looking again now and then follows a wall
             // clock that was set.
             let wait = millis(wait).saturating_add(1).min(LONGEST_SLEEP);
-            self.timers.at(self.now() + wait, Timer::Due);
+            self.due_after(wait);
         }
     }
 
-    pub(super) fn promote_due(&mut self) {
+    /// One such timer counts at a time: the newest.
+    fn due_after(&mut self, wait: Millis) {
+        self.due_number += 1;
+        self.timers
+            .at(self.now() + wait, Timer::Due(self.due_number));
+    }
+
+    /// What was due could not be made ready.
+    pub(super) fn promote_again(&mut self, wait: Millis) {
+        self.next_due = Some(Timestamp::now());
+        self.due_after(wait);
+    }
+
+    pub(super) fn promote_due(&mut self, number: u64) {
+        if number != self.due_number {
+            return;
+        }
         let now = Timestamp::now();
         if self.next_due.is_none() || self.store_fault.is_some() {
-            // After a fault `store_again` leads back here by the next due time.
-            self.retry_due_later();
+            if self.next_due.is_some() {
+                self.due_after(1_000);
+            }
             return;
         }
         if self.next_due.is_some_and(|at| at > now) {
@@ -109,12 +131,6 @@ impl Engine {
                 },
                 Pending::Promote,
             );
-        }
-    }
-
-    fn retry_due_later(&mut self) {
-        if self.next_due.is_some() {
-            self.timers.at(self.now() + 1_000, Timer::Due);
         }
     }
 
@@ -135,6 +151,13 @@ impl Engine {
     pub(super) fn housekeeping(&mut self) {
         self.timers
             .at(self.now() + HOUSEKEEPING, Timer::Housekeeping);
+        self.expire_old();
+        self.remove_old();
+        self.tend_files();
+    }
+
+    /// A portion of the tasks that waited too long.
+    pub(super) fn expire_old(&mut self) {
         if self.phase != Phase::Running || self.store_fault.is_some() {
             return;
         }
@@ -146,14 +169,28 @@ impl Engine {
             at,
             limit: PORTION,
         };
+        self.ask(expire, Pending::Expire);
+    }
+
+    /// A portion of the tasks that ended long ago, or are too many.
+    pub(super) fn remove_old(&mut self) {
+        if self.phase != Phase::Running || self.store_fault.is_some() {
+            return;
+        }
+        let at = Timestamp::now();
+        let rules = &self.config.tasks;
         let retain = Op::Retain {
             ended_before: at.plus_millis(-i64::from(rules.retention_days) * 86_400_000),
             max_kept: rules.max_kept,
             limit: PORTION,
         };
-        self.ask(expire, Pending::Expire);
         self.ask(retain, Pending::Retain);
-        self.tend_files();
+    }
+
+    pub(super) fn removed(&mut self, count: u64) {
+        if count >= PORTION as u64 {
+            self.timers.at(self.now() + NEXT_PORTION, Timer::RemoveMore);
+        }
     }
 
     pub(super) fn expired(&mut self, expired: &[Ready]) {
@@ -167,7 +204,7 @@ impl Engine {
             self.tell_waiters(&ready.id, deia::task::TaskStatus::Expired);
         }
         if expired.len() == PORTION {
-            self.timers.at(self.now() + 100, Timer::Housekeeping);
+            self.timers.at(self.now() + NEXT_PORTION, Timer::ExpireMore);
         }
     }
 }

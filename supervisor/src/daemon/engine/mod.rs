@@ -48,6 +48,9 @@ use crate::fleet::spawn::Spawner;
 use crate::fleet::{FleetEvent, Run};
 use crate::store::{Committed, Op, Outcome, Ready, Store, StoreError, Ticket};
 
+/// Before a lane that could not be filled is tried again.
+const FILL_AGAIN: Millis = 1_000;
+
 /// Messages of one kind that are taken in one turn.
 const TURN: usize = 256;
 
@@ -110,6 +113,7 @@ pub struct Engine {
     /// Tasks that wait for their time.
     scheduled: i64,
     next_due: Option<Timestamp>,
+    due_number: u64,
     waiters: HashMap<TaskId, Vec<oneshot::Sender<TaskStatus>>>,
 
     pending: HashMap<Ticket, Pending>,
@@ -118,6 +122,7 @@ pub struct Engine {
     /// Ends of attempts the store would not take; tried again.
     leftovers: Vec<(Op, Pending)>,
     store_fault: Option<String>,
+    store_again_armed: bool,
 
     limits: Limits,
     overridden: Option<fleet::Override>,
@@ -180,12 +185,14 @@ impl Engine {
             in_flight: HashMap::new(),
             scheduled: 0,
             next_due: None,
+            due_number: 0,
             waiters: HashMap::new(),
             pending: HashMap::new(),
             next_ticket: 0,
             outbox: Vec::new(),
             leftovers: Vec::new(),
             store_fault: None,
+            store_again_armed: false,
             overridden: None,
             last_scale_up: None,
             last_scale_down: None,
@@ -321,12 +328,12 @@ impl Engine {
 
     fn internal(&mut self, answer: Internal) {
         match answer {
-            Internal::Filled(demand, Ok(rows)) => self.dispatcher.filled(&demand, rows),
+            Internal::Filled(demand, Ok(rows)) => self.dispatcher.filled(&demand, Some(rows)),
             Internal::Filled(demand, Err(e)) => {
                 tracing::error!(event = "store_read_failed", error = %e, "the queue could not be read; trying again");
-                // An empty load leaves the lane hungry; the pause keeps a failing disk from being asked in a loop.
-                self.store_failed(&e);
-                self.dispatcher.filled(&demand, Vec::new());
+                // The pause keeps a failing disk from being asked in a loop; writes go on meanwhile.
+                self.timers
+                    .at(self.now() + FILL_AGAIN, Timer::FillAgain(demand));
             }
             Internal::LimitsKept(kept) => self.limits_kept(kept),
         }
@@ -338,8 +345,11 @@ impl Engine {
             Timer::Healthy(bot, run) => self.bot_healthy(&bot, run),
             Timer::Deaf(bot, run) => self.bot_deaf(&bot, run),
             Timer::Watch => self.watch(),
-            Timer::Due => self.promote_due(),
+            Timer::Due(number) => self.promote_due(number),
+            Timer::FillAgain(demand) => self.dispatcher.filled(&demand, None),
             Timer::Housekeeping => self.housekeeping(),
+            Timer::ExpireMore => self.expire_old(),
+            Timer::RemoveMore => self.remove_old(),
             Timer::StoreAgain => self.store_again(),
             Timer::StopNow => self.hurry(),
         }

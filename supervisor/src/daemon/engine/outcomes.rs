@@ -60,6 +60,12 @@ pub(super) struct Settle {
 /// Between two tries of what a failing store has left over.
 const STORE_AGAIN: u64 = 500;
 
+/// Before due tasks are asked for again.
+const PROMOTE_AGAIN: u64 = 1_000;
+
+/// The same where something is wrong with one of them.
+const PROMOTE_MUCH_LATER: u64 = 60_000;
+
 impl Engine {
     /// The outcomes of one transaction.
     pub(super) fn committed(&mut self, outcomes: Committed) {
@@ -72,6 +78,7 @@ impl Engine {
                     self.store_works();
                     self.durable(pending, outcome);
                 }
+                Err(e @ StoreError::Operation(_)) => self.impossible(pending, &e),
                 Err(e) => {
                     self.store_failed(&e);
                     self.not_durable(pending, &e);
@@ -110,6 +117,7 @@ impl Engine {
                 self.promoted(ready, next_due)
             }
             (Pending::Expire, Outcome::Expired(expired)) => self.expired(&expired),
+            (Pending::Retain, Outcome::Removed { count }) => self.removed(count),
             (Pending::Promote | Pending::Expire | Pending::Retain | Pending::Probe, _) => {}
         }
     }
@@ -357,8 +365,32 @@ impl Engine {
             Pending::Cancel { reply, .. } | Pending::Requeue { reply } => {
                 let _ = reply.send(Err(Refused::Store(e.to_string())));
             }
-            Pending::Promote => self.next_due = Some(Timestamp::now()),
+            Pending::Promote => self.promote_again(PROMOTE_AGAIN),
             Pending::Expire | Pending::Retain | Pending::Probe => {}
+        }
+    }
+
+    /// This one operation will never be done, whatever else works: it is let go, and said.
+    fn impossible(&mut self, pending: Pending, e: &StoreError) {
+        tracing::error!(event = "store_operation_refused", error = %e, "the store can't do one operation; the rest goes on");
+        match pending {
+            Pending::Lease { waiting, settle } => {
+                self.bot_lets_go(&settle.bot, &waiting.ready.id);
+                self.dispatcher
+                    .not_leased(&settle.bot, &waiting.ready.demand, None);
+            }
+            Pending::Finish { task, fence, .. } => {
+                if let Some(attempt) = self.in_flight.remove(&task) {
+                    let ack = ToWorker::Ack {
+                        task: task.clone(),
+                        fence,
+                    };
+                    self.send(&attempt.bot, attempt.run, ack);
+                    self.outputs.end(&task, fence, TaskStatus::Running);
+                }
+            }
+            Pending::Promote => self.promote_again(PROMOTE_MUCH_LATER),
+            other => self.not_durable(other, e),
         }
     }
 
@@ -378,11 +410,11 @@ impl Engine {
     pub(super) fn store_failed(&mut self, e: &StoreError) {
         let text = match e {
             StoreError::Broken(_) | StoreError::Closed => format!("{BROKEN}{e}"),
-            StoreError::Failed(_) => e.to_string(),
+            StoreError::Failed(_) | StoreError::Operation(_) => e.to_string(),
         };
         if self.store_fault.is_none() {
             tracing::error!(event = "store_failed", error = %e, "the store takes no writes; new tasks are refused until it does");
-            self.timers.at(self.now() + STORE_AGAIN, Timer::StoreAgain);
+            self.arm_store_again();
         }
         self.condition_stale = true;
         if !self.store_is_broken() {
@@ -397,6 +429,13 @@ impl Engine {
             .is_some_and(|fault| fault.starts_with(BROKEN))
     }
 
+    /// One such timer at a time, however often the store fails and works.
+    fn arm_store_again(&mut self) {
+        if !std::mem::replace(&mut self.store_again_armed, true) {
+            self.timers.at(self.now() + STORE_AGAIN, Timer::StoreAgain);
+        }
+    }
+
     fn store_works(&mut self) {
         if self.store_fault.is_some() && !self.store_is_broken() {
             self.store_fault = None;
@@ -407,10 +446,11 @@ impl Engine {
 
     /// Tries what is left over, or else whether the store takes anything.
     pub(super) fn store_again(&mut self) {
+        self.store_again_armed = false;
         if self.store_fault.is_none() && self.leftovers.is_empty() {
             return;
         }
-        self.timers.at(self.now() + STORE_AGAIN, Timer::StoreAgain);
+        self.arm_store_again();
         if self.pending.values().any(|p| matches!(p, Pending::Probe)) {
             return;
         }

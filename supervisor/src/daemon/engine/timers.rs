@@ -18,10 +18,16 @@ pub enum Timer {
     Deaf(Arc<str>, Run),
     /// Look whether bots beat and attempts end.
     Watch,
-    /// Scheduled tasks may be due.
-    Due,
+    /// Scheduled tasks may be due; valid while this is the newest number.
+    Due(u64),
+    /// A lane could not be filled a moment ago.
+    FillAgain(Arc<str>),
     /// Old tasks: expire, remove.
     Housekeeping,
+    /// More tasks waited too long.
+    ExpireMore,
+    /// More ended tasks are to be removed.
+    RemoveMore,
     /// The store failed: try what is left over again.
     StoreAgain,
     /// A stop has lasted long enough.
@@ -59,12 +65,12 @@ mod tests {
     #[test]
     fn fires_in_order_and_not_early() {
         let mut timers = Timers::default();
-        timers.at(20, Timer::Due);
+        timers.at(20, Timer::StopNow);
         timers.at(10, Timer::Watch);
         assert_eq!(timers.next_at(), Some(10));
         assert_eq!(timers.due(9), None);
         assert_eq!(timers.due(25), Some(Timer::Watch));
-        assert_eq!(timers.due(25), Some(Timer::Due));
+        assert_eq!(timers.due(25), Some(Timer::StopNow));
         assert_eq!(timers.due(25), None);
     }
 }

@@ -24,8 +24,11 @@ impl Engine {
                     pid: entry.process.as_ref().map(|(pid, _)| *pid),
                     since: entry.since,
                     restarts: entry.machine.restarts(),
-                    tasks: entry.tasks.iter().map(ToString::to_string).collect(),
-                    max_concurrent: self.slots_of(&entry.spec),
+                    tasks: entry.tasks.keys().map(ToString::to_string).collect(),
+                    max_concurrent: match entry.session {
+                        Some(_) => entry.terms.slots,
+                        None => self.slots_of(&entry.spec),
+                    },
                     success_rate: self.dispatcher.success_rate(id),
                     cpu_percent: None,
                     memory_bytes: None,

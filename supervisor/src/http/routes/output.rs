@@ -72,14 +72,17 @@ pub async fn output(
             .keep_alive(KeepAlive::default())
             .into_response());
     }
-    let output = match api.outputs.so_far(&id) {
-        Some(text) => text,
-        None => api
-            .store
-            .output(id.clone())
-            .await
-            .map_err(unreadable)?
-            .unwrap_or_default(),
+    let (status, output) = match api.outputs.so_far(&id) {
+        Some(text) => (status, text),
+        // It may have ended between the two looks: the status that goes with this text.
+        None => (
+            record(&api, &id).await?.status,
+            api.store
+                .output(id.clone())
+                .await
+                .map_err(unreadable)?
+                .unwrap_or_default(),
+        ),
     };
     Ok(Json(OutputView {
         task_id: id.to_string(),

@@ -151,7 +151,7 @@ impl Writer {
                 (self.engine.counts, self.engine.next_seq) = before;
                 self.engine.names.forget();
                 tracing::error!(event = "store_operation_failed", error = %fault);
-                Err(fault.into_failed())
+                Err(StoreError::Operation(fault.to_string().into()))
             }
             Err(fault) => return Err(fault),
         };
@@ -306,7 +306,7 @@ mod tests {
                 outcomes.as_slice(),
                 [
                     Ok(Outcome::Submitted { seq: 2 }),
-                    Err(StoreError::Failed(_)),
+                    Err(StoreError::Operation(_)),
                     Ok(Outcome::Submitted { seq: 3 }),
                     Ok(Outcome::Cancelled(_)),
                 ]
