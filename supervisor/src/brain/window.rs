@@ -359,17 +359,17 @@ mod tests {
         let mut lane = Lane::new(demand(), &[]);
         lane.counted([0, 0, 3, 0]);
         assert_eq!(lane.wants_filling(), Some(None));
-        // The load missed the second.
+        // One more comes meanwhile, and the load has not seen all of them.
+        lane.add(task(4, Priority::P2), None);
         lane.filled(Some(vec![task(1, Priority::P2), task(3, Priority::P2)]));
-        lane.counted([0, 0, 3, 0]);
-        lane.from_start = true;
         assert_eq!(
             lane.wants_filling(),
             Some(None),
             "not after the last that is known"
         );
-        lane.filled(Some((1..=3).map(|seq| task(seq, Priority::P2)).collect()));
-        assert_eq!(lane.waiting.len(), 3);
+        lane.filled(Some((1..=4).map(|seq| task(seq, Priority::P2)).collect()));
+        assert_eq!(lane.waiting.len(), 4);
+        assert_eq!(lane.wants_filling(), None);
     }
 
     #[test]
