@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use common::{Daemon, PATIENCE, wait_until};
 use deia::task::Fence;
-use deia::wire::{Outcome, Secret, ToSupervisor, Usage, encode};
+use deia::wire::{Hello, Launch, Outcome, Secret, ToSupervisor, Usage, encode};
 use serde_json::{Value, json};
 
 /// One bot that runs its task as a shell script.
@@ -28,12 +28,14 @@ const SHELL: &str = "bots: [{name: sh, type: general, min: 1, max: 1, \
     feature_flags: {request_validation_enabled: false}\n";
 
 fn hello(bot: &str, pid: u32) -> ToSupervisor {
-    ToSupervisor::Hello {
+    ToSupervisor::Hello(Box::new(Hello {
         bot_id: bot.to_owned(),
+        launch: Launch(1),
         secret: Secret([7; 32]),
         pid,
-        held: Vec::new(),
-    }
+        version: deia::VERSION.to_owned(),
+        back: None,
+    }))
 }
 
 /// What the bots' socket answers to these bytes before it closes; nothing, if it keeps its secrets.
@@ -74,6 +76,10 @@ fn nobody_passes_for_a_bot() {
             truncated: false,
         },
     };
+    let ready = ToSupervisor::Ready {
+        sandbox: "none".into(),
+        pulse_fd: 0,
+    };
     let own = std::process::id();
     let attempts = [
         ("a wrong secret", frame(&hello("main-bot", own))),
@@ -84,7 +90,7 @@ fn nobody_passes_for_a_bot() {
             "a name without end",
             frame(&hello(&"x".repeat(1 << 20), own)),
         ),
-        ("no hello", frame(&ToSupervisor::Heartbeat { running: 0 })),
+        ("no hello", frame(&ready)),
         ("a result", frame(&finished)),
         (
             "a hello and a result",

@@ -1,5 +1,6 @@
-//! `kill -9` of the daemon under load. The ledger is this process: it notes an acknowledgement
-//! before it goes on, so it knows what the daemon has promised when the daemon doesn't any more.
+//! `kill -9` of the daemon under load, and of bots with it. The ledger is this process: it notes an
+//! acknowledgement before it goes on, so it knows what the daemon has promised when the daemon
+//! doesn't any more. What was run, and how often, the bots' programs write into a file of their own.
 //!
 //! `DEIA_CRASH_SEED=7` runs that seed alone, `DEIA_CRASH_SEEDS=200` the first 200.
 
@@ -16,11 +17,12 @@ mod common;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{Daemon, Http, PATIENCE, Process, descendants, wait_until};
+use common::{Daemon, Http, PATIENCE, descendants, wait_until};
 use deia::client::raw::Connection;
 use fastrand::Rng;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -28,12 +30,13 @@ use sha2::{Digest, Sha256};
 const SEEDS: u64 = 20;
 /// Seeds at once: each is a daemon and its bots.
 const AT_ONCE: usize = 2;
-/// Bots of a daemon that was killed have ended within this.
-const BOTS_GONE: Duration = Duration::from_secs(2);
-
-const CONFIG: &str = "bot_limits: {min_bots: 3, max_bots: 3, max_concurrent_tasks_per_bot: 4}\n\
-    bots: [{name: echo, type: general, backend: {kind: echo, delay_ms: 15}}]\n\
-    supervision: {stop_timeout_seconds: 2}\n";
+/// A pool that only answers, and one whose program writes down that it was begun.
+const CONFIG: &str = "bot_limits: {min_bots: 4, max_bots: 4, max_concurrent_tasks_per_bot: 4}\n\
+    bots:\n\
+    - {name: echo, type: general, min: 2, max: 2, backend: {kind: echo, delay_ms: 15}}\n\
+    - {name: sh, type: general, min: 2, max: 2, backend: {kind: command, argv: [sh, -c, \
+        'echo $DEIA_TASK_ID $DEIA_ATTEMPT >> ../../../begun; sleep 0.02; exec cat']}}\n\
+    supervision: {stop_timeout_seconds: 2, restart_intensity: {max: 50, seconds: 60}}\n";
 
 /// What was promised, and what was seen of it so far.
 #[derive(Default)]
@@ -44,8 +47,20 @@ struct Ledger {
     ended: HashMap<String, Value>,
 }
 
+/// How a story went.
+#[derive(Default)]
+struct Story {
+    /// Kills of the daemon, and how long each took until it answered again.
+    ready_again: Vec<Duration>,
+    /// Attempts that were lost on the way.
+    lost: u64,
+    /// Tasks that a bot had when the daemon was killed and that it kept.
+    adopted: u64,
+}
+
 /// Shown to fail on a build that acknowledges before the commit (an acknowledged task is answered
-/// with 404), and on one that does not take leases back at the start (its tasks run for ever).
+/// with 404), on one that does not take leases back at the start (its tasks run for ever), and on one
+/// that releases every lease at its start (tasks are begun twice).
 #[test]
 fn what_was_acknowledged_survives_kill_9_and_is_done_once() {
     let seeds = match std::env::var("DEIA_CRASH_SEED") {
@@ -56,7 +71,7 @@ fn what_was_acknowledged_survives_kill_9_and_is_done_once() {
         }
     };
     let next = AtomicU64::new(seeds.start);
-    let lost = AtomicU64::new(0);
+    let stories = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
@@ -65,22 +80,43 @@ fn what_was_acknowledged_survives_kill_9_and_is_done_once() {
                     if seed >= seeds.end {
                         return;
                     }
-                    lost.fetch_add(crash(seed), Ordering::Relaxed);
+                    let story = crash(seed);
+                    stories.lock().unwrap().push(story);
                 }
             });
         }
     });
-    // A kill that never met a running task would have tested little.
-    assert!(lost.into_inner() > 0, "no attempt was ever lost");
+    let stories = stories.into_inner().unwrap();
+    let mut waits: Vec<Duration> = stories.iter().flat_map(|s| s.ready_again.clone()).collect();
+    waits.sort();
+    let [lost, adopted] =
+        [|s: &Story| s.lost, |s: &Story| s.adopted].map(|of| stories.iter().map(of).sum::<u64>());
+    println!(
+        "{} kills; ready again: p50 {:?}, p99 {:?}, max {:?}; {adopted} running tasks kept, {lost} attempts lost with their bot",
+        waits.len(),
+        waits[waits.len() / 2],
+        waits[waits.len() * 99 / 100],
+        waits[waits.len() - 1],
+    );
+    // Kills that never met a running task would have tested little.
+    assert!(adopted > 0, "no running task was ever taken over");
+    assert!(
+        seeds.end - seeds.start < 5 || lost > 0,
+        "no attempt was ever lost"
+    );
 }
 
-/// One story of load, kills and recovery; returns how many attempts were lost on the way.
-fn crash(seed: u64) -> u64 {
+/// One story of load, kills and recovery.
+fn crash(seed: u64) -> Story {
     println!("seed {seed}: DEIA_CRASH_SEED={seed} repeats it");
     let mut rng = Rng::with_seed(seed);
     let kills = rng.u32(1..=3);
     let submitters = rng.u64(4..=8);
+    let kills_bots = rng.u32(0..3) == 0;
+    let mut killed = Vec::new();
+    let mut story = Story::default();
     let mut daemon = Daemon::builder().config(CONFIG).start();
+    daemon.wait_bots(4);
     let ledger = Mutex::new(Ledger::default());
     let over = AtomicBool::new(false);
     let admin = daemon.admin();
@@ -95,10 +131,18 @@ fn crash(seed: u64) -> u64 {
         let _over = SetOnDrop(&over);
         for _ in 0..kills {
             std::thread::sleep(Duration::from_millis(rng.u64(50..=400)));
-            let bots = descendants(daemon.pid());
+            let mut bots = descendants(daemon.pid());
+            bots.retain(|process| process.command.starts_with("deia-worker"));
             daemon.kill9();
-            await_end(&bots);
+            if kills_bots {
+                let bot = &bots[rng.usize(0..bots.len())];
+                bot.signal(Signal::SIGKILL);
+                killed.push(bot.command.clone());
+            }
+            std::thread::sleep(Duration::from_millis(rng.u64(0..=100)));
+            let begun = Instant::now();
             daemon.restart();
+            story.ready_again.push(begun.elapsed());
         }
         std::thread::sleep(Duration::from_millis(rng.u64(50..=200)));
     });
@@ -109,7 +153,40 @@ fn crash(seed: u64) -> u64 {
         (waiting == [0; 3]).then_some(())
     });
     assert!(ledger.accepted.len() > 20, "seed {seed}: hardly any load");
-    check(&daemon, &ledger, seed)
+    story.lost = check(&daemon, &ledger, seed);
+    story.adopted = daemon
+        .said()
+        .lines()
+        .filter_map(|line| line.split_once("is taken over")?.1.split_once("tasks="))
+        .filter_map(|(_, number)| number.trim().parse::<u64>().ok())
+        .sum();
+    check_runs(&daemon, killed.is_empty(), seed);
+    story
+}
+
+/// No attempt was begun twice; and where no bot was killed, no task.
+fn check_runs(daemon: &Daemon, all_bots_lived: bool, seed: u64) {
+    let begun = daemon.read("begun");
+    let mut attempts: HashMap<&str, u32> = HashMap::new();
+    let mut tasks: HashMap<&str, u32> = HashMap::new();
+    for line in begun.lines() {
+        let (task, _) = line.split_once(' ').expect("a task and its attempt");
+        *attempts.entry(line).or_default() += 1;
+        *tasks.entry(task).or_default() += 1;
+    }
+    assert!(attempts.len() > 5, "seed {seed}: hardly any program ran");
+    let twice = |counts: &HashMap<&str, u32>| -> Vec<String> {
+        let twice = counts.iter().filter(|(_, count)| **count > 1);
+        twice.map(|(what, _)| (*what).to_owned()).collect()
+    };
+    assert_eq!(twice(&attempts), [""; 0], "seed {seed}: begun twice");
+    if all_bots_lived {
+        assert_eq!(
+            twice(&tasks),
+            [""; 0],
+            "seed {seed}: run again though its bot lived"
+        );
+    }
 }
 
 struct SetOnDrop<'a>(&'a AtomicBool);
@@ -118,12 +195,6 @@ impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-fn await_end(bots: &[Process]) {
-    wait_until(BOTS_GONE, "the bots of the killed daemon end", || {
-        bots.iter().all(|bot| !bot.is_alive()).then_some(())
-    });
 }
 
 /// Submits one task after the other. A task whose answer the kill swallowed is sent again where it
@@ -137,8 +208,9 @@ fn submit_until(admin: &Http, ledger: &Mutex<Ledger>, over: &AtomicBool, mut rng
             number += 1;
             let filler = "x".repeat(rng.usize(0..300));
             let priority = format!("P{}", rng.u8(0..4));
-            let mut request =
-                json!({"content": format!("{name}.{number} {filler}"), "priority": priority});
+            let pool = if rng.u8(0..4) == 0 { "sh" } else { "echo" };
+            let content = format!("{name}.{number} {filler}");
+            let mut request = json!({"content": content, "priority": priority, "pool": pool});
             if rng.bool() {
                 request["task_id"] = json!(format!("named-{name}.{number}"));
             }

@@ -55,6 +55,12 @@ pub struct BotView {
     pub last_exit: Option<LastExit>,
     /// When it is started again, in backoff and quarantine.
     pub next_start_at: Option<Timestamp>,
+    /// Processes it waits for that do not end, not even by SIGKILL.
+    #[serde(default)]
+    pub blocked_by: Vec<String>,
+    /// Its release, where it is another than the daemon's: it is started anew once it is idle.
+    #[serde(default)]
+    pub version: Option<String>,
 }
 
 /// Answer to start, stop, restart and interrupt.

@@ -127,12 +127,22 @@ pub enum ExitCause {
     Exited,
     /// Ended by a signal that the daemon did not send.
     Signal,
+    /// Ended by the kernel, which was out of memory.
+    Oom,
     /// Was stopped on request.
     Stopped,
     /// Did not become ready in time.
     StartTimeout,
     /// Sent no heartbeat in time.
     HeartbeatTimeout,
+    /// Took more memory than `limits.memory_mb`, with all it had started.
+    MemoryLimit,
+    /// Had more processes than `limits.processes`.
+    ProcessLimit,
+    /// Wrote more than `limits.disk_mb`.
+    DiskLimit,
+    /// Its task took longer than it may, and it did not end it.
+    TaskTimeout,
     /// Broke the protocol.
     Protocol,
     /// The program could not be started at all.
@@ -147,9 +157,14 @@ impl ExitCause {
         match self {
             Self::Exited => "exited",
             Self::Signal => "signal",
+            Self::Oom => "oom",
             Self::Stopped => "stopped",
             Self::StartTimeout => "start_timeout",
             Self::HeartbeatTimeout => "heartbeat_timeout",
+            Self::MemoryLimit => "memory_limit",
+            Self::ProcessLimit => "process_limit",
+            Self::DiskLimit => "disk_limit",
+            Self::TaskTimeout => "task_timeout",
             Self::Protocol => "protocol",
             Self::SpawnFailed => "spawn_failed",
             Self::Unknown => "unknown",

@@ -184,10 +184,11 @@ mod tests {
         #[derive(Serialize)]
         enum Forged {
             Welcome,
+            WelcomeBack,
             Assign,
             Cancel { task: String, fence: Fence },
         }
-        let _ = (Forged::Welcome, Forged::Assign);
+        let _ = (Forged::Welcome, Forged::WelcomeBack, Forged::Assign);
         let forged = Forged::Cancel {
             task: "../../etc".into(),
             fence: Fence {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,27 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Names one start of one bot, on this host and for ever: random.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Launch(pub u64);
+
+impl fmt::Display for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Launch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match u64::from_str_radix(text, 16) {
+            Ok(number) if text.len() == 16 => Ok(Self(number)),
+            _ => Err(format!("not a launch: '{text}'")),
+        }
+    }
+}
+
 /// What a new process reads from its standard input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bootstrap {
@@ -26,33 +48,92 @@ pub struct Bootstrap {
     pub socket: PathBuf,
     /// Who it is.
     pub bot_id: String,
-    /// To be shown in `Hello`.
+    /// Which start of it.
+    pub launch: Launch,
+    /// To be shown in `Hello`. It is made for this process alone: from its pid and start time, too.
     pub secret: Secret,
+}
+
+/// First frame of a connection: who dials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Who it is.
+    pub bot_id: String,
+    /// From [`Bootstrap`].
+    pub launch: Launch,
+    /// From [`Bootstrap`].
+    pub secret: Secret,
+    /// Its own pid; compared with the peer's.
+    pub pid: u32,
+    /// Its release.
+    pub version: String,
+    /// What it has, when it was welcomed before and dials back in.
+    pub back: Option<Box<Back>>,
+}
+
+/// What a bot has that lost its supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Back {
+    /// As in `Ready`.
+    pub sandbox: String,
+    /// As in `Ready`.
+    pub pulse_fd: i32,
+    /// [`Welcome::terms`], to tell whether it is what it would be made today.
+    pub terms: [u8; 32],
+    /// Its tasks at once.
+    pub max_concurrent_tasks: u32,
+    /// Its interval.
+    pub heartbeat_ms: u64,
+    /// Its patience between TERM and KILL.
+    pub stop_timeout_ms: u64,
+    /// Attempts that run or were not acknowledged.
+    pub held: Vec<Held>,
+}
+
+/// An attempt a bot has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The task.
+    pub task: TaskId,
+    /// Its attempt.
+    pub fence: Fence,
+    /// Milliseconds since it was begun.
+    pub running_ms: u64,
+    /// It was told to give it up.
+    pub cancelled: Option<CancelOf>,
+}
+
+/// What is cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CancelOf {
+    /// The task: it ends.
+    Task,
+    /// This attempt: the task is tried again.
+    Attempt,
+}
+
+/// An attempt that stays with its bot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The task.
+    pub task: TaskId,
+    /// Its attempt.
+    pub fence: Fence,
+    /// Bytes of its output the supervisor has; the rest is to be sent.
+    pub bytes: u64,
 }
 
 /// From a bot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToSupervisor {
     /// First frame of a connection.
-    Hello {
-        /// Who it is.
-        bot_id: String,
-        /// From [`Bootstrap`].
-        secret: Secret,
-        /// Its own pid; compared with the peer's.
-        pid: u32,
-        /// Attempts it still has, when it dials back in.
-        held: Vec<(TaskId, Fence)>,
-    },
+    Hello(Box<Hello>),
     /// It can take tasks.
     Ready {
         /// What the sandbox came to, for people: `no_new_privs, rlimits`.
         sandbox: String,
-    },
-    /// Its main loop turns.
-    Heartbeat {
-        /// Tasks it has.
-        running: u32,
+        /// Its descriptor of the file its main loop beats into, see [`Pulse`].
+        pulse_fd: i32,
     },
     /// The backend has begun.
     Started {
@@ -134,8 +215,15 @@ pub struct Usage {
 /// To a bot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// Answer to `Hello`: who the bot is to be.
+    /// Answer to the first `Hello`: who the bot is to be.
     Welcome(Box<Welcome>),
+    /// Answer to the `Hello` of a bot that dials back in. What is not named it gives up, without a word.
+    WelcomeBack {
+        /// What it keeps.
+        kept: Vec<Kept>,
+        /// As in [`Welcome`].
+        orphan_grace_ms: u64,
+    },
     /// Work.
     Assign(Box<Assignment>),
     /// End an attempt; answered by `Finished`.
@@ -144,6 +232,8 @@ pub enum ToWorker {
         task: TaskId,
         /// Its attempt.
         fence: Fence,
+        /// What it is for.
+        of: CancelOf,
     },
     /// The result is durable (or refused as late): the bot may forget it.
     Ack {
@@ -185,6 +275,53 @@ pub struct Welcome {
     pub work_root: PathBuf,
     /// Tasks at once.
     pub max_concurrent_tasks: u32,
+    /// Results that can't be handed in are kept here.
+    pub spool: PathBuf,
+    /// Milliseconds without a supervisor after which the bot ends itself.
+    pub orphan_grace_ms: u64,
+    /// Stands for all of the above, to be shown in [`Back`].
+    pub terms: [u8; 32],
+}
+
+/// What a bot's main loop writes at every beat into an anonymous file of its own, at offset 0, as
+/// three little-endian `u64`s. The supervisor reads it when it likes: nobody has to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pulse {
+    /// Turns of the beat so far.
+    pub beats: u64,
+    /// Bytes of output so far, over all attempts.
+    pub output_bytes: u64,
+    /// Attempts that run.
+    pub running: u64,
+}
+
+impl Pulse {
+    /// Bytes in the file.
+    pub const BYTES: usize = 24;
+
+    /// As it stands in the file.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let numbers = [self.beats, self.output_bytes, self.running];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// From the file.
+    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let [beats, output_bytes, running] = [0, 8, 16].map(|at| {
+            let mut number = [0; 8];
+            number.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_le_bytes(number)
+        });
+        Self {
+            beats,
+            output_bytes,
+            running,
+        }
+    }
 }
 
 /// One attempt at one task.
@@ -198,4 +335,22 @@ pub struct Assignment {
     pub content: String,
     /// Milliseconds the attempt may take in total.
     pub timeout_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pulse_and_a_launch_are_read_as_they_were_written() {
+        let pulse = Pulse {
+            beats: 1,
+            output_bytes: u64::MAX,
+            running: 3,
+        };
+        assert_eq!(Pulse::from_bytes(&pulse.to_bytes()), pulse);
+        let launch = Launch(0xab);
+        assert_eq!(launch.to_string().parse(), Ok(launch));
+        assert!("ab".parse::<Launch>().is_err());
+    }
 }

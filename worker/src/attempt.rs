@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use deia::task::{Fence, TaskId};
-use deia::wire::{Assignment, FailureKind, Outcome, ToSupervisor, Welcome};
-use tokio::sync::{mpsc, oneshot};
+use deia::wire::{Assignment, FailureKind, Outcome, Welcome};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::backends::{Answer, Backend, Context, Failure, Job};
 use crate::log;
 use crate::sink::Sink;
 use crate::text;
+use crate::transcript::Transcript;
 use crate::tree::{Reaper, Tree};
 
 /// Most bytes of an error, see [`Outcome::Failed`].
@@ -48,26 +49,13 @@ impl Bot {
     pub async fn attempt(
         &self,
         job: Assignment,
-        queue: mpsc::Sender<ToSupervisor>,
+        transcript: Transcript,
         cancel: oneshot::Receiver<()>,
     ) -> Outcome {
         let mut tree = Tree::new(self.reaper.clone());
-        let mut sink = Sink::new(
-            queue.clone(),
-            job.task.clone(),
-            job.fence,
-            self.context.output_bytes,
-        );
+        let mut sink = Sink::new(transcript, self.context.output_bytes);
         let deadline = deadline(Instant::now(), job.timeout_ms);
-        let work = async {
-            let started = ToSupervisor::Started {
-                task: job.task.clone(),
-                fence: job.fence,
-            };
-            // A closed queue is noticed at the first output, and by the main loop.
-            let _ = queue.send(started).await;
-            self.answer(&job, &mut tree, &mut sink).await
-        };
+        let work = self.answer(&job, &mut tree, &mut sink);
         let ended = tokio::select! {
             biased;
             _ = cancel => Ended::Cancelled,
@@ -89,7 +77,7 @@ impl Bot {
     }
 
     /// The backend's answer, or that of the first fallback that can be reached. Once something was
-    /// sent there is no going back: two halves are no answer.
+    /// said there is no going back: two halves are no answer.
     async fn answer(
         &self,
         job: &Assignment,
@@ -106,7 +94,7 @@ impl Bot {
             match backend.run(&self.context, view, tree, sink).await {
                 Ok(answer) => return Ok((answer, backend.kind())),
                 Err(failure) => {
-                    let next = failure.kind == FailureKind::Unavailable && sink.sent() == 0;
+                    let next = failure.kind == FailureKind::Unavailable && sink.said() == 0;
                     failures.push((backend.kind(), failure));
                     if !next {
                         break;

@@ -25,7 +25,7 @@ pub fn read(input: &mut impl Read) -> Result<Bootstrap, FrameError> {
 
 #[cfg(test)]
 mod tests {
-    use deia::wire::Secret;
+    use deia::wire::{Launch, Secret};
 
     use super::*;
 
@@ -34,6 +34,7 @@ mod tests {
         let sent = Bootstrap {
             socket: "/run/x/bots.sock".into(),
             bot_id: "coder-2".into(),
+            launch: Launch(1),
             secret: Secret([7; 32]),
         };
         let mut bytes = Vec::new();

@@ -8,11 +8,12 @@
 //!        -> confine -> Ready                |
 //!                                    backends      echo, command, ollama, openai
 //!                                       |    \
-//!                                     tree    sink -> bounded queue -> socket
+//!                                     tree    sink -> transcript -> socket
 //! ```
 //!
 //! **The main loop never waits** on a backend, a disk or the socket: a supervisor that reads slowly
-//! slows the attempts, not the heartbeat. **What an attempt started ends with it**: every process of
+//! slows the attempts, not the heartbeat. **A supervisor that dies stops nothing**: the bot works on,
+//! keeps its results ([`transcript`], [`spool`]) and looks for the next one for a while. **What an attempt started ends with it**: every process of
 //! its [`tree`], also those that left their session.
 //!
 //! Absent on purpose: the store (a worker never opens it), retries (the supervisor decides them), and
@@ -24,10 +25,13 @@ pub mod beat;
 pub mod bootstrap;
 pub mod confine;
 pub mod log;
+pub mod pulse;
 pub mod secret_file;
 pub mod session;
 pub mod sink;
+pub mod spool;
 pub mod text;
+pub mod transcript;
 pub mod tree;
 
 use std::process::ExitCode;

@@ -13,15 +13,16 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deia::config::{BackendSpec, ModelServer, Workdir};
 use deia::task::Fence;
-use deia::wire::{FailureKind, ToSupervisor};
+use deia::wire::FailureKind;
 use deia_worker::backends::{Answer, Backend, Context, Failure, Job};
 use deia_worker::sink::Sink;
+use deia_worker::transcript::{Line, Transcript};
 use deia_worker::tree::{Reaper, Tree};
-use tokio::sync::mpsc;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -73,13 +74,13 @@ fn start() -> Result<Llama, String> {
 }
 
 async fn ask(spec: &ModelServer, content: &str) -> (Vec<String>, Result<Answer, Failure>) {
-    let (queue, mut frames) = mpsc::channel(65_536);
+    let words = Transcript::new(Arc::default(), Line::Up);
     let task: deia::task::TaskId = "t".parse().unwrap();
     let fence = Fence {
         epoch: 1,
         attempt: 1,
     };
-    let mut sink = Sink::new(queue, task.clone(), fence, 1 << 30);
+    let mut sink = Sink::new(words.clone(), 1 << 30);
     let context = Context {
         bot_id: "bot".into(),
         workdir: Workdir::Fresh,
@@ -95,14 +96,19 @@ async fn ask(spec: &ModelServer, content: &str) -> (Vec<String>, Result<Answer, 
     };
     let backend = Backend::new(BackendSpec::Openai(spec.clone()));
     let mut tree = Tree::new(Reaper::default());
-    let run = backend.run(&context, job, &mut tree, &mut sink);
-    let answer = tokio::time::timeout(PATIENCE, run).await.unwrap();
-    drop(sink);
+    let run = tokio::time::timeout(PATIENCE, backend.run(&context, job, &mut tree, &mut sink));
+    tokio::pin!(run);
     let mut pieces = Vec::new();
-    while let Some(ToSupervisor::Output { text, .. }) = frames.recv().await {
-        pieces.push(text);
+    // A piece each time something came.
+    loop {
+        tokio::select! {
+            answer = &mut run => {
+                pieces.extend(words.take());
+                return (pieces, answer.unwrap());
+            }
+            () = tokio::time::sleep(Duration::from_millis(1)) => pieces.extend(words.take()),
+        }
     }
-    (pieces, answer)
 }
 
 /// Past the test harness, which keeps what a passing test prints.

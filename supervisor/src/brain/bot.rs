@@ -1,20 +1,25 @@
-//! A bot as (wanted, actual): every event has an answer in every state.
+//! A bot as (wanted, state): one table, in which every event has an answer in every state.
 //!
 //! ```text
-//!              Want(Running)             Ready              Tasks(n > 0)
-//!   Stopped ------------------> Starting ------> Ready <------------------> Busy
-//!      ^                         ^  |  |           |                          |
-//!      |                 timer   |  |  '--------.  | Want(Stopped)            | Want(Stopped)
-//!      |          Backoff -------'  | ended     |  |                          v
-//!      |    Quarantined --'         v           |  |   Tasks(0)/timer      Draining
-//!      |             ^----- restart policy      |  |  .-----------------------'
-//!      |                                        v  v  v
-//!      '------------------ ended ------------- Stopping --(timer)--> killed
+//!              Run                       Ready              Tasks(n > 0)
+//!   Stopped ------------> Starting ----------------> Ready <-------------> Busy
+//!    ^  |                  ^  |  |                     |                     |
+//!    |  | Found            |  |  | Stop: kill          | Stop, Bounce        | Stop, Bounce
+//!    |  '-----> Found -----+--+--+---> Ready, Busy     |                     v
+//!    |            |        |  |  |     or Draining     |               Draining(then)
+//!    |            | timer  |  |  |                     | Tasks(0), timer     |
+//!    |            |  timer,|  |  |                     v                     |
+//!    |            |  Run   |  '--+----------------> Stopping(why) <----------'
+//!    |            |        |     | ended               |     |
+//!    |            |     Backoff  v                     |     '-- timer: kill, again and again
+//!    |            |   Quarantined <- restart policy <--+ ended, wanted, and nobody had asked for it
+//!    |            v        |                           |
+//!    '--- ended, or Stop --+---------------------------' ended, not wanted
 //! ```
 //!
-//! A bot that was asked to end and is wanted again by then is started at once; one that ended by
-//! itself goes through the [restart policy](super::restart). There are no flags beside the state
-//! but `bounce` (an operator asked for a restart: the end is expected).
+//! What the fleet *wants* is kept apart from what the bot *is*. One that was asked to end and is wanted
+//! by then is started at once; one that ended by itself goes through the [restart policy](super::restart).
+//! There are no flags: what must be remembered is part of the state it matters in.
 
 use deia::bot::{Actual, ExitCause, Wanted};
 use deia::config::Supervision;
@@ -29,19 +34,21 @@ pub enum Event {
     Run,
     /// It shall end, having finished what it has.
     Stop(Drain),
-    /// An operator wants a new process: the old one finishes first.
+    /// A new process is wanted: the old one finishes first.
     Bounce,
-    /// The process said that it is ready.
+    /// An earlier daemon's process of it lives, and may dial in within this time.
+    Found(Millis),
+    /// The process said that it is ready, or that it is back.
     Ready,
     /// It has this many tasks now.
     Tasks(u32),
-    /// The process ended, or could not be started.
+    /// Nothing of the process is left, or it could not be started.
     Ended,
     /// The timer of the present state fired.
     Timer,
     /// It was ready for `healthy_seconds`.
     Healthy,
-    /// It is not alive in the sense that counts.
+    /// It is not alive in the sense that counts, or takes more than it may.
     Stuck(ExitCause),
 }
 
@@ -71,15 +78,44 @@ pub enum Action {
     ArmHealthy(Millis),
 }
 
+/// What a draining bot does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Then {
+    /// It rests.
+    Rest,
+    /// It is started anew.
+    Again,
+}
+
+/// What a bot is. [`Actual`] is the same with less detail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// No process.
+    Stopped,
+    /// A process was asked for, and has not said that it is ready.
+    Starting,
+    /// An earlier daemon's process that has not come back yet.
+    Found,
+    /// Ready, with no task.
+    Ready,
+    /// Ready, with at least one.
+    Busy,
+    /// Finishes its tasks and takes no new ones.
+    Draining(Then),
+    /// Was asked or made to end, and why.
+    Stopping(ExitCause),
+    /// Waits before it is started again.
+    Backoff,
+    /// Ended too often: started only now and then.
+    Quarantined,
+}
+
 /// One bot.
 #[derive(Debug, Clone)]
 pub struct Bot {
     wanted: Wanted,
-    actual: Actual,
+    state: State,
     tasks: u32,
-    bounce: bool,
-    /// Why the daemon itself is ending the process, where it is.
-    ending: Option<ExitCause>,
     history: RestartHistory,
     restarts: u64,
 }
@@ -88,10 +124,8 @@ impl Default for Bot {
     fn default() -> Self {
         Self {
             wanted: Wanted::Stopped,
-            actual: Actual::Stopped,
+            state: State::Stopped,
             tasks: 0,
-            bounce: false,
-            ending: None,
             history: RestartHistory::default(),
             restarts: 0,
         }
@@ -105,8 +139,22 @@ impl Bot {
     }
 
     /// What it is.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// What it is, as users see it.
     pub fn actual(&self) -> Actual {
-        self.actual
+        match self.state {
+            State::Stopped => Actual::Stopped,
+            State::Starting | State::Found => Actual::Starting,
+            State::Ready => Actual::Ready,
+            State::Busy => Actual::Busy,
+            State::Draining(_) => Actual::Draining,
+            State::Stopping(_) => Actual::Stopping,
+            State::Backoff => Actual::Backoff,
+            State::Quarantined => Actual::Quarantined,
+        }
     }
 
     /// Restarts so far.
@@ -114,25 +162,43 @@ impl Bot {
         self.restarts
     }
 
+    /// How it has ended lately.
+    pub fn history(&self) -> &RestartHistory {
+        &self.history
+    }
+
     /// Whether it may be given a task.
     pub fn takes_tasks(&self) -> bool {
-        matches!(self.actual, Actual::Ready | Actual::Busy)
+        matches!(self.state, State::Ready | State::Busy)
     }
 
     /// Whether it has a process.
     pub fn has_process(&self) -> bool {
-        matches!(
-            self.actual,
-            Actual::Starting | Actual::Ready | Actual::Busy | Actual::Draining | Actual::Stopping
-        )
+        match self.state {
+            State::Starting
+            | State::Found
+            | State::Ready
+            | State::Busy
+            | State::Draining(_)
+            | State::Stopping(_) => true,
+            State::Stopped | State::Backoff | State::Quarantined => false,
+        }
+    }
+
+    /// Whether its main loop must be heard.
+    pub fn must_beat(&self) -> bool {
+        matches!(self.state, State::Ready | State::Busy | State::Draining(_))
     }
 
     /// Why the daemon is ending its process, where it is.
     pub fn ending(&self) -> Option<ExitCause> {
-        self.ending
+        match self.state {
+            State::Stopping(why) => Some(why),
+            _ => None,
+        }
     }
 
-    /// The answer to an event. `chance` is in 0..1.
+    /// The table. `chance` is in 0..1.
     pub fn on(
         &mut self,
         event: Event,
@@ -140,165 +206,202 @@ impl Bot {
         now: Millis,
         chance: f64,
     ) -> Vec<Action> {
+        use State as S;
         match event {
-            Event::Run => self.run(rules),
-            Event::Stop(drain) => {
-                self.wanted = Wanted::Stopped;
-                self.bounce = false;
-                self.wind_down(drain, rules)
+            Event::Run | Event::Bounce => self.wanted = Wanted::Running,
+            Event::Stop(_) => self.wanted = Wanted::Stopped,
+            Event::Tasks(n) => self.tasks = n,
+            Event::Found(_)
+            | Event::Ready
+            | Event::Ended
+            | Event::Timer
+            | Event::Healthy
+            | Event::Stuck(_) => {}
+        }
+        match (self.state, event) {
+            (S::Stopped, Event::Run | Event::Bounce) => self.start(rules),
+            (S::Stopped, Event::Found(patience)) => {
+                self.state = S::Found;
+                vec![Action::Arm(patience)]
             }
-            Event::Bounce => self.bounce(rules),
-            Event::Ready => self.ready(rules),
-            Event::Tasks(n) => self.tasks(n, rules),
-            Event::Ended => self.ended(rules, now, chance),
-            Event::Timer => self.timer(rules),
-            Event::Healthy => {
-                if matches!(self.actual, Actual::Ready | Actual::Busy) {
-                    self.history.healthy();
-                }
+            (
+                S::Stopped,
+                Event::Stop(_)
+                | Event::Ready
+                | Event::Tasks(_)
+                | Event::Ended
+                | Event::Timer
+                | Event::Healthy
+                | Event::Stuck(_),
+            ) => Vec::new(),
+
+            (S::Starting, Event::Ready) => self.becomes_ready(rules),
+            // It has nothing to lose.
+            (S::Starting, Event::Stop(_) | Event::Bounce) => self.kill(ExitCause::Stopped, rules),
+            (S::Starting, Event::Ended) => self.by_policy(rules, now, chance),
+            (S::Starting, Event::Timer) => self.kill(ExitCause::StartTimeout, rules),
+            (S::Starting, Event::Stuck(why)) => self.kill(why, rules),
+            (S::Starting, Event::Run | Event::Found(_) | Event::Tasks(_) | Event::Healthy) => {
                 Vec::new()
             }
-            Event::Stuck(cause) => match self.actual {
-                Actual::Starting | Actual::Ready | Actual::Busy | Actual::Draining => {
-                    self.kill(cause, rules)
-                }
-                Actual::Stopping | Actual::Backoff | Actual::Quarantined | Actual::Stopped => {
-                    Vec::new()
-                }
-            },
-        }
-    }
 
-    fn run(&mut self, rules: &Supervision) -> Vec<Action> {
-        self.wanted = Wanted::Running;
-        match self.actual {
-            Actual::Stopped => self.start(rules),
-            // It was not told yet: it simply goes on.
-            Actual::Draining if !self.bounce => {
-                self.actual = if self.tasks > 0 {
-                    Actual::Busy
-                } else {
-                    Actual::Ready
-                };
-                vec![Action::Disarm]
+            (S::Found, Event::Ready) => self.is_back(rules),
+            // It can't be told before it is back; what it has it may finish until then.
+            (S::Found, Event::Stop(Drain::Within(time))) => vec![Action::Arm(time)],
+            (S::Found, Event::Timer) => self.kill(ExitCause::HeartbeatTimeout, rules),
+            (S::Found, Event::Stuck(why)) => self.kill(why, rules),
+            // There is nothing to blame it for.
+            (S::Found, Event::Ended) => self.expected_end(rules),
+            (
+                S::Found,
+                Event::Run
+                | Event::Stop(Drain::Unbounded)
+                | Event::Bounce
+                | Event::Found(_)
+                | Event::Tasks(_)
+                | Event::Healthy,
+            ) => Vec::new(),
+
+            (S::Ready | S::Busy, Event::Stop(drain)) => self.wind_down(drain, Then::Rest, rules),
+            (S::Ready | S::Busy, Event::Bounce) => {
+                self.wind_down(Drain::Unbounded, Then::Again, rules)
             }
-            // An operator who says `start` does not wait for the timer.
-            Actual::Backoff | Actual::Quarantined => self.start_again(rules),
-            Actual::Starting
-            | Actual::Ready
-            | Actual::Busy
-            | Actual::Draining
-            | Actual::Stopping => Vec::new(),
-        }
-    }
-
-    fn bounce(&mut self, rules: &Supervision) -> Vec<Action> {
-        self.wanted = Wanted::Running;
-        match self.actual {
-            Actual::Stopped | Actual::Backoff | Actual::Quarantined => {
+            (S::Ready | S::Busy, Event::Tasks(n)) => {
+                self.state = if n > 0 { S::Busy } else { S::Ready };
+                Vec::new()
+            }
+            (S::Ready | S::Busy, Event::Healthy) => {
                 self.history.healthy();
-                self.start(rules)
+                Vec::new()
             }
-            Actual::Starting | Actual::Ready | Actual::Busy | Actual::Draining => {
-                self.bounce = true;
-                self.wind_down(Drain::Unbounded, rules)
+            (S::Ready | S::Busy, Event::Ended) => self.by_policy(rules, now, chance),
+            (S::Ready | S::Busy, Event::Stuck(why)) => self.kill(why, rules),
+            (S::Ready | S::Busy, Event::Run | Event::Found(_) | Event::Ready | Event::Timer) => {
+                Vec::new()
             }
-            Actual::Stopping => Vec::new(),
-        }
-    }
 
-    /// Towards no process: by itself where it has tasks, else at once.
-    fn wind_down(&mut self, drain: Drain, rules: &Supervision) -> Vec<Action> {
-        match self.actual {
-            Actual::Stopped => Vec::new(),
-            Actual::Backoff | Actual::Quarantined => {
-                self.actual = Actual::Stopped;
+            // It was not told yet: it simply goes on.
+            (S::Draining(Then::Rest), Event::Run) => {
+                self.state = if self.tasks > 0 { S::Busy } else { S::Ready };
                 vec![Action::Disarm]
             }
-            // Nothing it could lose.
-            Actual::Starting => self.kill(ExitCause::Stopped, rules),
-            Actual::Ready | Actual::Busy | Actual::Draining if self.tasks == 0 => {
-                self.ask_to_stop(0, rules)
+            (S::Draining(_), Event::Stop(drain)) => self.wind_down(drain, Then::Rest, rules),
+            (S::Draining(_), Event::Bounce) => self.wind_down(Drain::Unbounded, Then::Again, rules),
+            (S::Draining(_), Event::Tasks(0)) | (S::Draining(_), Event::Timer) => {
+                self.ask_to_stop(rules)
             }
-            Actual::Ready | Actual::Busy | Actual::Draining => {
-                self.actual = Actual::Draining;
-                match drain {
-                    Drain::Unbounded => vec![Action::Disarm],
-                    Drain::Within(0) => self.ask_to_stop(0, rules),
-                    Drain::Within(time) => vec![Action::Arm(time)],
-                }
+            (S::Draining(Then::Rest), Event::Ended) => self.expected_end(rules),
+            (S::Draining(Then::Again), Event::Ended) => self.start_again(rules),
+            (S::Draining(_), Event::Stuck(why)) => self.kill(why, rules),
+            (S::Draining(Then::Again), Event::Run)
+            | (S::Draining(_), Event::Found(_) | Event::Ready | Event::Tasks(_) | Event::Healthy) => {
+                Vec::new()
             }
-            Actual::Stopping => Vec::new(),
-        }
-    }
 
-    fn ready(&mut self, rules: &Supervision) -> Vec<Action> {
-        match self.actual {
-            Actual::Starting => {
-                self.actual = Actual::Ready;
-                vec![
-                    Action::Disarm,
-                    Action::ArmHealthy(millis(rules.healthy_seconds)),
-                ]
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn tasks(&mut self, n: u32, rules: &Supervision) -> Vec<Action> {
-        self.tasks = n;
-        match self.actual {
-            Actual::Ready if n > 0 => self.actual = Actual::Busy,
-            Actual::Busy if n == 0 => self.actual = Actual::Ready,
-            Actual::Draining if n == 0 => return self.ask_to_stop(0, rules),
-            _ => {}
-        }
-        Vec::new()
-    }
-
-    fn ended(&mut self, rules: &Supervision, now: Millis, chance: f64) -> Vec<Action> {
-        self.tasks = 0;
-        let asked = matches!(self.ending.take(), Some(ExitCause::Stopped));
-        let bounced = std::mem::take(&mut self.bounce);
-        match self.actual {
-            Actual::Stopped | Actual::Backoff | Actual::Quarantined => return Vec::new(),
-            Actual::Starting
-            | Actual::Ready
-            | Actual::Busy
-            | Actual::Draining
-            | Actual::Stopping => {}
-        }
-        if self.wanted == Wanted::Stopped {
-            self.actual = Actual::Stopped;
-            return vec![Action::Disarm];
-        }
-        if asked || bounced {
-            return self.start_again(rules);
-        }
-        match self.history.ended(rules, now, chance) {
-            Restart::Now => self.start_again(rules),
-            Restart::After(delay) => {
-                self.actual = Actual::Backoff;
-                vec![Action::Arm(delay)]
-            }
-            Restart::Quarantine(delay) => {
-                self.actual = Actual::Quarantined;
-                vec![Action::Arm(delay)]
-            }
-        }
-    }
-
-    fn timer(&mut self, rules: &Supervision) -> Vec<Action> {
-        match self.actual {
-            Actual::Starting => self.kill(ExitCause::StartTimeout, rules),
-            Actual::Draining => self.ask_to_stop(0, rules),
+            (S::Stopping(ExitCause::Stopped), Event::Ended) => self.expected_end(rules),
+            (S::Stopping(_), Event::Ended) => self.by_policy(rules, now, chance),
             // Again, until it is gone: a process in an uninterruptible call ends late.
-            Actual::Stopping => vec![
+            (S::Stopping(_), Event::Timer) => vec![
                 Action::Kill,
                 Action::Arm(millis(rules.stop_timeout_seconds)),
             ],
-            Actual::Backoff | Actual::Quarantined => self.start_again(rules),
-            Actual::Ready | Actual::Busy | Actual::Stopped => Vec::new(),
+            (
+                S::Stopping(_),
+                Event::Run
+                | Event::Stop(_)
+                | Event::Bounce
+                | Event::Found(_)
+                | Event::Ready
+                | Event::Tasks(_)
+                | Event::Healthy
+                | Event::Stuck(_),
+            ) => Vec::new(),
+
+            // An operator who says `restart` wants a fresh count, too.
+            (S::Backoff | S::Quarantined, Event::Bounce) => {
+                self.history.healthy();
+                self.start_again(rules)
+            }
+            // ... and one who says `start` does not wait for the timer.
+            (S::Backoff | S::Quarantined, Event::Run | Event::Timer) => self.start_again(rules),
+            (S::Backoff | S::Quarantined, Event::Stop(_)) => {
+                self.state = S::Stopped;
+                vec![Action::Disarm]
+            }
+            (
+                S::Backoff | S::Quarantined,
+                Event::Found(_)
+                | Event::Ready
+                | Event::Tasks(_)
+                | Event::Ended
+                | Event::Healthy
+                | Event::Stuck(_),
+            ) => Vec::new(),
+        }
+    }
+
+    fn becomes_ready(&mut self, rules: &Supervision) -> Vec<Action> {
+        self.state = if self.tasks > 0 {
+            State::Busy
+        } else {
+            State::Ready
+        };
+        vec![
+            Action::Disarm,
+            Action::ArmHealthy(millis(rules.healthy_seconds)),
+        ]
+    }
+
+    /// An earlier daemon's bot dialled in: it goes on, or winds down when it is not wanted any more.
+    fn is_back(&mut self, rules: &Supervision) -> Vec<Action> {
+        let mut actions = self.becomes_ready(rules);
+        if self.wanted == Wanted::Stopped {
+            actions.extend(self.wind_down(Drain::Unbounded, Then::Rest, rules));
+        }
+        actions
+    }
+
+    /// Towards no process: by itself where it has tasks, else at once.
+    fn wind_down(&mut self, drain: Drain, then: Then, rules: &Supervision) -> Vec<Action> {
+        if self.tasks == 0 {
+            return self.ask_to_stop(rules);
+        }
+        self.state = State::Draining(then);
+        match drain {
+            Drain::Unbounded => vec![Action::Disarm],
+            Drain::Within(0) => self.ask_to_stop(rules),
+            Drain::Within(time) => vec![Action::Arm(time)],
+        }
+    }
+
+    /// It ended because it should.
+    fn expected_end(&mut self, rules: &Supervision) -> Vec<Action> {
+        match self.wanted {
+            Wanted::Stopped => {
+                self.tasks = 0;
+                self.state = State::Stopped;
+                vec![Action::Disarm]
+            }
+            Wanted::Running => self.start_again(rules),
+        }
+    }
+
+    /// It ended by itself, or was ended for a reason of its own.
+    fn by_policy(&mut self, rules: &Supervision, now: Millis, chance: f64) -> Vec<Action> {
+        if self.wanted == Wanted::Stopped {
+            return self.expected_end(rules);
+        }
+        self.tasks = 0;
+        match self.history.ended(rules, now, chance) {
+            Restart::Now => self.start_again(rules),
+            Restart::After(delay) => {
+                self.state = State::Backoff;
+                vec![Action::Arm(delay)]
+            }
+            Restart::Quarantine(delay) => {
+                self.state = State::Quarantined;
+                vec![Action::Arm(delay)]
+            }
         }
     }
 
@@ -309,8 +412,7 @@ impl Bot {
     }
 
     fn start(&mut self, rules: &Supervision) -> Vec<Action> {
-        self.actual = Actual::Starting;
-        self.ending = None;
+        self.state = State::Starting;
         self.tasks = 0;
         vec![
             Action::Spawn,
@@ -318,18 +420,16 @@ impl Bot {
         ]
     }
 
-    fn ask_to_stop(&mut self, grace: Millis, rules: &Supervision) -> Vec<Action> {
-        self.actual = Actual::Stopping;
-        self.ending = Some(ExitCause::Stopped);
+    fn ask_to_stop(&mut self, rules: &Supervision) -> Vec<Action> {
+        self.state = State::Stopping(ExitCause::Stopped);
         // The bot itself gives what it started `stop_timeout_seconds` between TERM and KILL, and
         // needs a moment to see that they are gone.
-        let patience = grace + millis(rules.stop_timeout_seconds) + STOP_MARGIN;
-        vec![Action::AskToStop(grace), Action::Arm(patience)]
+        let patience = millis(rules.stop_timeout_seconds) + STOP_MARGIN;
+        vec![Action::AskToStop(0), Action::Arm(patience)]
     }
 
     fn kill(&mut self, cause: ExitCause, rules: &Supervision) -> Vec<Action> {
-        self.actual = Actual::Stopping;
-        self.ending = Some(cause);
+        self.state = State::Stopping(cause);
         vec![
             Action::Kill,
             Action::Arm(millis(rules.stop_timeout_seconds)),
@@ -341,156 +441,4 @@ impl Bot {
 const STOP_MARGIN: Millis = 500;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn on(bot: &mut Bot, event: Event) -> Vec<Action> {
-        bot.on(event, &Supervision::default(), 0, 1.0)
-    }
-
-    fn ready_bot() -> Bot {
-        let mut bot = Bot::default();
-        on(&mut bot, Event::Run);
-        on(&mut bot, Event::Ready);
-        bot
-    }
-
-    #[test]
-    fn the_usual_life() {
-        let mut bot = Bot::default();
-        assert_eq!(
-            on(&mut bot, Event::Run),
-            [Action::Spawn, Action::Arm(10_000)]
-        );
-        assert_eq!(
-            on(&mut bot, Event::Ready),
-            [Action::Disarm, Action::ArmHealthy(60_000)]
-        );
-        on(&mut bot, Event::Tasks(1));
-        assert_eq!(bot.actual(), Actual::Busy);
-        on(&mut bot, Event::Tasks(0));
-        assert_eq!(bot.actual(), Actual::Ready);
-        assert_eq!(
-            on(&mut bot, Event::Stop(Drain::Unbounded)),
-            [Action::AskToStop(0), Action::Arm(10_500)]
-        );
-        assert_eq!(on(&mut bot, Event::Ended), [Action::Disarm]);
-        assert_eq!(bot.actual(), Actual::Stopped);
-    }
-
-    #[test]
-    fn a_crash_restarts_at_once_and_then_waits() {
-        let mut bot = ready_bot();
-        assert_eq!(on(&mut bot, Event::Ended)[0], Action::Spawn);
-        assert_eq!(on(&mut bot, Event::Ended), [Action::Arm(50)]);
-        assert_eq!(bot.actual(), Actual::Backoff);
-        assert_eq!(on(&mut bot, Event::Timer)[0], Action::Spawn);
-        assert_eq!(bot.restarts(), 2);
-    }
-
-    #[test]
-    fn one_that_ends_at_once_for_ever_is_quarantined_and_probed() {
-        let mut bot = Bot::default();
-        on(&mut bot, Event::Run);
-        for _ in 0..6 {
-            on(&mut bot, Event::Ended);
-            if bot.actual() == Actual::Backoff {
-                on(&mut bot, Event::Timer);
-            }
-        }
-        assert_eq!(bot.actual(), Actual::Quarantined);
-        assert_eq!(on(&mut bot, Event::Timer)[0], Action::Spawn);
-        assert_eq!(on(&mut bot, Event::Ended), [Action::Arm(300_000)]);
-        assert_eq!(bot.actual(), Actual::Quarantined);
-    }
-
-    #[test]
-    fn draining_waits_for_tasks_and_can_be_taken_back() {
-        let mut bot = ready_bot();
-        on(&mut bot, Event::Tasks(2));
-        on(&mut bot, Event::Stop(Drain::Unbounded));
-        assert_eq!(bot.actual(), Actual::Draining);
-        assert!(!bot.takes_tasks());
-        on(&mut bot, Event::Run);
-        assert_eq!(bot.actual(), Actual::Busy);
-        on(&mut bot, Event::Stop(Drain::Within(5)));
-        assert_eq!(on(&mut bot, Event::Timer)[0], Action::AskToStop(0));
-    }
-
-    #[test]
-    fn a_bounce_is_no_crash() {
-        let mut bot = ready_bot();
-        for _ in 0..20 {
-            assert_eq!(on(&mut bot, Event::Bounce)[0], Action::AskToStop(0));
-            assert_eq!(on(&mut bot, Event::Ended)[0], Action::Spawn);
-            on(&mut bot, Event::Ready);
-        }
-        assert_eq!(bot.actual(), Actual::Ready);
-    }
-
-    #[test]
-    fn one_that_never_gets_ready_is_killed() {
-        let mut bot = Bot::default();
-        on(&mut bot, Event::Run);
-        assert_eq!(on(&mut bot, Event::Timer)[0], Action::Kill);
-        assert_eq!(bot.ending(), Some(ExitCause::StartTimeout));
-    }
-
-    fn any_event() -> impl Strategy<Value = Event> {
-        prop_oneof![
-            Just(Event::Run),
-            Just(Event::Stop(Drain::Unbounded)),
-            Just(Event::Stop(Drain::Within(5))),
-            Just(Event::Bounce),
-            Just(Event::Ready),
-            (0u32..3).prop_map(Event::Tasks),
-            Just(Event::Ended),
-            Just(Event::Timer),
-            Just(Event::Healthy),
-            Just(Event::Stuck(ExitCause::HeartbeatTimeout)),
-        ]
-    }
-
-    proptest! {
-        /// A model that only counts processes and timers, against the table.
-        #[test]
-        fn never_two_processes_and_never_stuck(events in proptest::collection::vec(any_event(), 0..200)) {
-            let mut bot = Bot::default();
-            let mut processes = 0;
-            let mut armed = false;
-            for (n, event) in events.into_iter().enumerate() {
-                // What can't happen does not: an end without a process, tasks in a bot that is not ready.
-                match event {
-                    Event::Ended if processes == 0 => continue,
-                    Event::Timer if !armed => continue,
-                    Event::Tasks(n) if n > 0 && !bot.takes_tasks() => continue,
-                    Event::Tasks(_) if !bot.has_process() => continue,
-                    _ => {}
-                }
-                if event == Event::Timer { armed = false; }
-                if event == Event::Ended { processes -= 1; }
-                let before = bot.actual();
-                for action in bot.on(event, &Supervision::default(), n as u64 * 100, 0.5) {
-                    match action {
-                        Action::Spawn => processes += 1,
-                        Action::Arm(_) => armed = true,
-                        Action::Disarm => armed = false,
-                        Action::AskToStop(_) | Action::Kill => prop_assert!(processes == 1),
-                        Action::ArmHealthy(_) => {}
-                    }
-                }
-                prop_assert!(processes <= 1, "{before:?} on {event:?}");
-                prop_assert_eq!(bot.has_process(), processes == 1, "{:?} on {:?}", before, event);
-                // Every state that must not last has a timer, or ends with its tasks.
-                if matches!(bot.actual(), Actual::Starting | Actual::Backoff | Actual::Quarantined) {
-                    prop_assert!(armed, "{:?} on {:?}", before, event);
-                }
-                // Nothing wanted, nothing left to wait for but an end.
-                if bot.wanted() == Wanted::Stopped {
-                    prop_assert!(!matches!(bot.actual(), Actual::Ready | Actual::Busy | Actual::Backoff | Actual::Quarantined));
-                }
-            }
-        }
-    }
-}
+mod tests;

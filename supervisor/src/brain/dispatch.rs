@@ -126,6 +126,23 @@ impl Dispatcher {
         }
     }
 
+    /// The bot has a task from before this daemon; it takes none until it is opened.
+    pub fn hold(&mut self, bot: &Arc<str>, pool: Option<&str>) {
+        let pool = pool.and_then(|name| self.pools.iter().position(|p| *p.name == *name));
+        match self.slots.iter_mut().find(|s| s.bot == *bot) {
+            Some(slots) => slots.load += 1,
+            None => self.slots.push(Slots {
+                bot: bot.clone(),
+                pool,
+                load: 1,
+                max: 0,
+                open: false,
+                success_rate: 1.0,
+            }),
+        }
+        self.served(pool, 1);
+    }
+
     /// The bot takes no more tasks. What it has stays with it.
     pub fn close(&mut self, bot: &str) {
         if let Some(slots) = self.slots.iter_mut().find(|s| *s.bot == *bot) {
@@ -516,6 +533,20 @@ mod tests {
             "the one that waits is first"
         );
         assert_eq!(drain(&mut dispatcher, Timestamp::from_micros(0)), [1]);
+    }
+
+    #[test]
+    fn what_a_bot_had_before_takes_its_slots() {
+        let mut dispatcher = dispatcher(&[("a", BotType::General, 0)]);
+        let bot: Arc<str> = "a-2".into();
+        dispatcher.hold(&bot, Some("a"));
+        dispatcher.add(task(1, Priority::P2, "general"), None);
+        let now = Timestamp::from_micros(0);
+        assert!(dispatcher.next(now).is_none(), "it is not back yet");
+        dispatcher.open(&bot, "a", 1);
+        assert!(dispatcher.next(now).is_none(), "it has one already");
+        dispatcher.free(&bot);
+        assert_eq!(&*dispatcher.next(now).unwrap().bot, "a-2");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //!   retry     what happens to a task whose attempt ended without a result
 //!   bot       a bot as (wanted, actual): every event in every state
 //!   restart   when a bot that ended is started again
+//!   liveness  whether a bot's main loop turns
 //! ```
 //!
 //! Nothing here reads a clock, draws a random number, opens a file or knows tokio: time arrives as
@@ -18,6 +19,7 @@
 pub mod bot;
 pub mod demand;
 pub mod dispatch;
+pub mod liveness;
 pub mod plan;
 pub mod restart;
 pub mod retry;

@@ -65,6 +65,14 @@ impl RestartHistory {
         *self = Self::default();
     }
 
+    /// Ends that count towards `restart_intensity.max` at `now`.
+    pub fn recent(&self, now: Millis, rules: &Supervision) -> u32 {
+        let window = millis(rules.restart_intensity.seconds);
+        let recent = self.recent.iter();
+        let recent = recent.filter(|at| now.saturating_sub(**at) < window);
+        u32::try_from(recent.count()).unwrap_or(u32::MAX)
+    }
+
     /// Whether the bot is in quarantine.
     pub fn is_quarantined(&self) -> bool {
         self.quarantined

@@ -86,6 +86,21 @@ impl Home {
         self.deia().join("bot-output").join(format!("{bot}.log"))
     }
 
+    /// Results that bots could not hand in yet.
+    pub fn spool(&self) -> PathBuf {
+        self.deia().join("spool")
+    }
+
+    /// What bots prove themselves by, see [`crate::fleet::proof`].
+    pub fn fleet_key(&self) -> PathBuf {
+        self.deia().join("secrets/fleet.key")
+    }
+
+    /// Kept releases, and which one is in force.
+    pub fn releases(&self) -> PathBuf {
+        self.deia().join("releases")
+    }
+
     /// Fresh working directories.
     pub fn work(&self) -> PathBuf {
         self.deia().join("work")

@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod engine;
+mod estate;
 pub mod health;
 pub mod home;
 pub mod intake;

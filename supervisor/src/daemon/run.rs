@@ -14,10 +14,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::command::MAX_COMMANDS;
 use super::engine::{Ended, Engine, Parts};
 use super::home::Home;
-use super::{reload, signals};
+use super::{estate, reload, signals};
+use crate::fleet::exits::Exits;
 use crate::fleet::outputs::Outputs;
 use crate::fleet::pids::BotPids;
+use crate::fleet::proof::FleetKey;
+use crate::fleet::results::Results;
+use crate::fleet::sessions::Sessions;
 use crate::fleet::spawn::Spawner;
+use crate::fleet::strays::Strays;
 use crate::fleet::{MAX_EVENTS, sessions, strays};
 use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin, serve_tcp};
 use crate::http::admin_socket::bind_admin_socket;
@@ -144,6 +149,7 @@ struct Daemon {
     servers: Vec<ServerHandle>,
     store: Arc<dyn Store>,
     pids: BotPids,
+    fleet: Arc<str>,
 }
 
 async fn start(
@@ -153,15 +159,23 @@ async fn start(
     log: &LogHandle,
 ) -> io::Result<Daemon> {
     let config = settings.current();
+    let key = FleetKey::load_or_create(&home.fleet_key())?;
+    let results = Results::new(&home.spool(), key.clone());
+    let bots_socket = Arc::new(sessions::bind(&home.bots_socket())?);
     let (committed_to, committed) = mpsc::channel(MAX_COMMITTED);
     let database = home.database();
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database, committed_to))
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database, committed_to));
+    let looked = tokio::task::spawn_blocking({
+        let (key, results, spool) = (key.clone(), results.clone(), home.spool());
+        move || estate::look(&key, &results, &spool)
+    });
+    let store = store
         .await
         .map_err(io::Error::other)?
         .map_err(io::Error::other)?;
     let store: Arc<dyn Store> = Arc::new(store);
+    let estate = looked.await.map_err(io::Error::other)?;
 
-    let bots_socket = sessions::bind(&home.bots_socket())?;
     let group = deia_group();
     let admin_socket = bind_admin_socket(&home.admin_socket(), group).map_err(io::Error::other)?;
     let tcp = TcpListener::bind(config.http.listen).await.map_err(|e| {
@@ -180,18 +194,32 @@ async fn start(
     let (condition_to, condition) = watch::channel(super::health::Condition::default());
     let outputs = Outputs::default();
     let pids = BotPids::default();
+    // Before anything looks for strays: after a re-execution they are this process's children.
+    for bot in &estate.bots {
+        pids.insert(bot.process.pid.unsigned_abs());
+    }
+    let fleet: Arc<str> = key.fleet().into();
+    let strays = Strays::start(pids.clone(), fleet.to_string())?;
     let spawner = Spawner::start(
         PathBuf::from("/proc/self/exe"),
+        key.clone(),
         pids.clone(),
         events_to.clone(),
     )?;
-    tokio::spawn(sessions::accept(
-        bots_socket,
-        events_to.clone(),
-        outputs.clone(),
-        epoch,
-    ));
-    tokio::spawn(strays::watch(pids.clone()));
+    let exits = Exits {
+        pids: pids.clone(),
+        strays: strays.clone(),
+        results,
+        fleet: fleet.clone(),
+        events: events_to.clone(),
+    };
+    let sessions = Sessions {
+        key: key.clone(),
+        events: events_to,
+        outputs: outputs.clone(),
+    };
+    tokio::spawn(sessions::accept(bots_socket, sessions));
+    tokio::spawn(strays.watch());
 
     let (limits_to, limits) = watch::channel(edge_limits(&config.http));
     let admin_path = home.admin_socket();
@@ -207,10 +235,10 @@ async fn start(
         committed,
         commands,
         events,
-        events_to,
+        exits,
         spawner,
         outputs: outputs.clone(),
-        pids: pids.clone(),
+        estate,
         epoch,
         condition: condition_to,
     };
@@ -270,6 +298,7 @@ async fn start(
         servers,
         store,
         pids: kept_pids,
+        fleet,
     })
 }
 
@@ -286,9 +315,9 @@ impl Daemon {
             server.shutdown(HTTP_GRACE).await;
         }
         let store = self.store;
-        let pids = self.pids;
+        let (pids, fleet) = (self.pids, self.fleet);
         let closed = tokio::task::spawn_blocking(move || {
-            strays::end_all(&pids, STRAYS_GRACE);
+            strays::end_all(&pids, &fleet, STRAYS_GRACE);
             store.close();
         })
         .await;

@@ -1,23 +1,80 @@
-//! One task per process that waits for its end: the kernel wakes it, nothing polls.
+//! One task per process that waits for its end, and for the end of all it left behind: the kernel
+//! wakes it, nothing polls.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use deia::wire::Launch;
 use rustix::process::{WaitId, WaitIdOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::pids::BotPids;
-use super::{FleetEvent, Run};
+use super::results::{Kept, Results};
+use super::strays::Strays;
+use super::{FleetEvent, Run, found};
+
+/// What is left is named to the main loop after this long.
+const NAMED_AFTER: Duration = Duration::from_secs(1);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A walk over `/proc` ends what it finds within this, or says what it could not.
+const WALK: Duration = Duration::from_millis(100);
 
 /// A process to watch.
 #[derive(Debug)]
 pub struct Watched {
+    /// The bot.
+    pub bot: Arc<str>,
+    /// Which start of it in this daemon.
+    pub run: Run,
+    /// Which start of it.
+    pub launch: Launch,
     /// Its pid.
     pub pid: u32,
     /// Becomes readable at its end.
     pub pidfd: OwnedFd,
+    /// Whose child it is.
+    pub parent: Parent,
+    /// Who started it.
+    pub origin: Origin,
+}
+
+/// Who started a bot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This daemon.
+    Here,
+    /// An earlier one: it may have finished tasks meanwhile.
+    Earlier,
+}
+
+/// Whose child a bot is: to whom what it leaves behind goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parent {
+    /// This daemon's.
+    Daemon,
+    /// Somebody else's: an earlier daemon started it.
+    Other,
+}
+
+/// What the watchers need.
+#[derive(Debug, Clone)]
+pub struct Exits {
+    /// Known processes.
+    pub pids: BotPids,
+    /// Ends what is the daemon's by now.
+    pub strays: Strays,
+    /// What bots kept on disk.
+    pub results: Results,
+    /// The fleet's name in marks.
+    pub fleet: Arc<str>,
+    /// Where ends are reported.
+    pub events: mpsc::Sender<FleetEvent>,
 }
 
 /// How a process ended, as the kernel tells.
@@ -31,35 +88,94 @@ pub enum Exit {
     Unknown,
 }
 
-/// Watches a bot's process; reaps it, takes it off `bots` and reports [`FleetEvent::Ended`], once.
-pub fn watch(
-    bot: Arc<str>,
-    run: Run,
-    process: Watched,
-    bots: BotPids,
-    events: mpsc::Sender<FleetEvent>,
-) {
-    tokio::spawn(async move {
-        let exit = wait(process.pidfd).await;
-        bots.remove(process.pid);
-        let _ = events.send(FleetEvent::Ended { bot, run, exit }).await;
-    });
+impl Exits {
+    /// Watches a bot's process; reaps it, ends what it left, takes it off the known ones and reports
+    /// [`FleetEvent::Ended`], once. What does not end is named in [`FleetEvent::Lingering`].
+    pub fn watch(&self, process: Watched) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let exit = wait(&process).await;
+            this.pids.remove(process.pid);
+            this.end_what_is_left(&process).await;
+            let kept = this.kept(&process).await;
+            let (bot, run) = (process.bot, process.run);
+            let ended = FleetEvent::Ended {
+                bot,
+                run,
+                exit,
+                kept,
+            };
+            let _ = this.events.send(ended).await;
+        });
+    }
+
+    async fn end_what_is_left(&self, process: &Watched) {
+        let begun = Instant::now();
+        let (mut pause, mut named) = (FIRST_PAUSE, Vec::new());
+        loop {
+            let left = self.left(process).await;
+            if left.is_empty() {
+                return;
+            }
+            if begun.elapsed() >= NAMED_AFTER && left != named {
+                named.clone_from(&left);
+                let (bot, run) = (process.bot.clone(), process.run);
+                let lingering = FleetEvent::Lingering { bot, run, left };
+                let _ = self.events.send(lingering).await;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn kept(&self, process: &Watched) -> Vec<Kept> {
+        if process.origin == Origin::Here {
+            return Vec::new();
+        }
+        let (results, bot, launch) = (self.results.clone(), process.bot.clone(), process.launch);
+        tokio::task::spawn_blocking(move || results.of(&bot, launch))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Ends what there is of this process's tree; what has not ended.
+    async fn left(&self, process: &Watched) -> Vec<String> {
+        let launch = process.launch;
+        match process.parent {
+            Parent::Daemon => {
+                let left = self.strays.clear().await.into_iter();
+                left.filter(|left| left.launch == Some(launch))
+                    .map(|left| left.what)
+                    .collect()
+            }
+            Parent::Other => {
+                let fleet = self.fleet.clone();
+                tokio::task::spawn_blocking(move || found::end_of_launch(&fleet, launch, WALK))
+                    .await
+                    .unwrap_or_default()
+            }
+        }
+    }
 }
 
-async fn wait(pidfd: OwnedFd) -> Exit {
+async fn wait(process: &Watched) -> Exit {
     #[expect(
         deprecated,
         reason = "its successor is unsafe for types that may give up their descriptor; an OwnedFd does not"
     )]
-    let Ok(fd) = AsyncFd::with_interest(pidfd, Interest::READABLE) else {
+    let Ok(fd) = AsyncFd::with_interest(process.pidfd.as_fd(), Interest::READABLE) else {
         return Exit::Unknown;
     };
     loop {
         let Ok(mut guard) = fd.readable().await else {
             return Exit::Unknown;
         };
+        if process.parent == Parent::Other {
+            // Readable only when it has ended; how, only its parent learns.
+            return Exit::Unknown;
+        }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        match rustix::process::waitid(WaitId::PidFd(fd.as_fd()), options) {
+        match rustix::process::waitid(WaitId::PidFd(process.pidfd.as_fd()), options) {
             Ok(Some(status)) => {
                 return match (status.exit_status(), status.terminating_signal()) {
                     (Some(code), _) => Exit::Code(code),

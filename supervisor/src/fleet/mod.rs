@@ -2,11 +2,15 @@
 //!
 //! ```text
 //!   spawn     one thread that forks; a new process gets its secret on standard input
-//!   exits     one task per process that waits for its end (pidfd)
+//!   exits     one task per process that waits for its end (pidfd), and of all it left
 //!   sessions  the socket bots dial: hand-shake, frames in, frames out
 //!   outputs   what running tasks have said so far, and who follows it
 //!   pids      which processes are bots (to keep them off the admin socket)
 //!   strays    what dead bots left behind
+//!   found     what an earlier daemon left running
+//!   pulse     the heartbeats
+//!   results   what bots finished while there was no daemon
+//!   proof     what proves that a process is the bot it says it is, to a later daemon too
 //!   workdirs  fresh working directories, kept for a while
 //! ```
 //!
@@ -14,17 +18,20 @@
 //! through pidfds only, so never to a process that took over a pid.
 
 pub mod exits;
+pub mod found;
 pub mod outputs;
 pub mod pids;
+pub mod proof;
+pub mod pulse;
+pub mod results;
 pub mod sessions;
 pub mod spawn;
 pub mod strays;
 pub mod workdirs;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use deia::wire::{Secret, ToSupervisor, ToWorker};
+use deia::wire::{Back, Launch, ToSupervisor, ToWorker};
 use tokio::sync::{mpsc, oneshot};
 
 /// Counts the processes a daemon has started: events of an earlier process of a bot are told apart.
@@ -45,7 +52,16 @@ pub enum FleetEvent {
         /// Its process, or what went wrong.
         result: Result<spawn::Process, String>,
     },
-    /// A process ended.
+    /// A process has ended, but not all that it had started: KILL was sent, and is sent again.
+    Lingering {
+        /// The bot.
+        bot: Arc<str>,
+        /// Which start.
+        run: Run,
+        /// What is left, for people.
+        left: Vec<String>,
+    },
+    /// A process ended, and nothing it had started is left.
     Ended {
         /// The bot.
         bot: Arc<str>,
@@ -53,53 +69,74 @@ pub enum FleetEvent {
         run: Run,
         /// How.
         exit: exits::Exit,
+        /// What it had kept on disk, when an earlier daemon had started it.
+        kept: Vec<results::Kept>,
     },
     /// A process dialled in.
     Hello(Hello),
-    /// A frame of an accepted connection (never `Hello`, `Heartbeat` or `Output`).
+    /// A bot can take tasks.
+    Ready {
+        /// The connection.
+        line: Line,
+        /// What its sandbox came to.
+        sandbox: String,
+        /// Its heartbeats.
+        pulse: Option<pulse::PulseReader>,
+    },
+    /// Another frame of an accepted connection (never `Hello`, `Ready` or `Output`).
     Frame {
-        /// The bot.
-        bot: Arc<str>,
-        /// Which start.
-        run: Run,
+        /// The connection.
+        line: Line,
         /// The frame.
         frame: ToSupervisor,
     },
     /// An accepted connection is over.
     Closed {
-        /// The bot.
-        bot: Arc<str>,
-        /// Which start.
-        run: Run,
+        /// The connection.
+        line: Line,
         /// Why; `None` for a clean end.
         fault: Option<String>,
     },
 }
 
-/// A process that says who it is. Dropping it ends the connection.
-#[derive(Debug)]
-pub struct Hello {
-    /// Who it says it is.
-    pub bot_id: String,
-    /// What it has to prove it.
-    pub secret: Secret,
-    /// The pid it says it has.
-    pub pid: u32,
-    /// The pid the kernel says it has.
-    pub peer_pid: Option<u32>,
-    /// Frames to it.
-    pub frames: mpsc::Sender<ToWorker>,
-    /// To accept it.
-    pub accept: oneshot::Sender<Accepted>,
-}
-
-/// Who a connection belongs to.
-#[derive(Debug)]
-pub struct Accepted {
+/// One connection of one start of one bot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
     /// The bot.
     pub bot: Arc<str>,
     /// Which start.
     pub run: Run,
-    /// Set to the time of each frame, in milliseconds of the daemon's clock.
-    pub last_seen: Arc<AtomicU64>,
+    /// Which connection, of all.
+    pub number: u64,
+}
+
+/// A process that has proved who it is. Dropping it ends the connection.
+#[derive(Debug)]
+pub struct Hello {
+    /// The bot.
+    pub bot_id: String,
+    /// Which start of it.
+    pub launch: Launch,
+    /// Its pid.
+    pub pid: u32,
+    /// Its release.
+    pub version: String,
+    /// What it has, when it dials back in, and its heartbeats.
+    pub back: Option<(Box<Back>, Option<pulse::PulseReader>)>,
+    /// Frames to it.
+    pub frames: mpsc::Sender<ToWorker>,
+    /// To accept it.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// The answer to a hello.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is served.
+    Accepted {
+        /// As whom.
+        line: Line,
+    },
+    /// There is no use for it: it shall end.
+    Dismissed,
 }

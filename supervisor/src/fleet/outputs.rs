@@ -79,6 +79,22 @@ impl Outputs {
         Ok(())
     }
 
+    /// The whole output, where it arrived otherwise.
+    pub fn replace(&self, task: &TaskId, fence: Fence, text: String) {
+        if let Some(live) = self.get(task).filter(|live| live.fence == fence) {
+            let bytes = text.len();
+            *lock(&live.text) = text;
+            live.progress.send_modify(|progress| progress.bytes = bytes);
+        }
+    }
+
+    /// Bytes that have arrived.
+    pub fn bytes(&self, task: &TaskId, fence: Fence) -> u64 {
+        self.get(task)
+            .filter(|live| live.fence == fence)
+            .map_or(0, |live| lock(&live.text).len() as u64)
+    }
+
     /// The attempt has ended, its result is not durable yet: a copy of the text.
     pub fn text(&self, task: &TaskId, fence: Fence) -> String {
         self.get(task)

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// A shared set of pids. Written by the main loop only.
+/// A shared set of pids.
 #[derive(Debug, Clone, Default)]
 pub struct BotPids(Arc<RwLock<HashSet<u32>>>);
 
@@ -21,6 +21,14 @@ impl BotPids {
         let started = start()?;
         pids.insert(pid(&started));
         Ok(started)
+    }
+
+    /// It runs already.
+    pub fn insert(&self, pid: u32) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(pid);
     }
 
     /// It has ended.

@@ -3,10 +3,9 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use deia::wire::{ToSupervisor, ToWorker, encode, read_frame};
+use deia::wire::{FrameError, ToSupervisor, ToWorker, encode, read_frame};
 use interprocess::local_socket::traits::StreamCommon as _;
 use interprocess::local_socket::traits::tokio::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName, tokio as local};
@@ -15,7 +14,9 @@ use tokio::io::{AsyncRead, AsyncWriteExt, BufReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::outputs::{NotTaken, Outputs};
-use super::{Accepted, FleetEvent, Hello};
+use super::proof::FleetKey;
+use super::pulse::PulseReader;
+use super::{Answer, FleetEvent, Hello, Line};
 
 /// Connections that have not said who they are yet; more wait to be accepted.
 const MAX_UNPROVEN: usize = 64;
@@ -68,13 +69,19 @@ pub fn check_path(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// What every connection needs.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    /// What proves who dials.
+    pub key: FleetKey,
+    /// Where frames go.
+    pub events: mpsc::Sender<FleetEvent>,
+    /// Where output goes.
+    pub outputs: Outputs,
+}
+
 /// Accepts bots until the daemon ends.
-pub async fn accept(
-    listener: local::Listener,
-    events: mpsc::Sender<FleetEvent>,
-    outputs: Outputs,
-    epoch: Instant,
-) {
+pub async fn accept(listener: Arc<local::Listener>, sessions: Sessions) {
     let unproven = Arc::new(Semaphore::new(MAX_UNPROVEN));
     loop {
         let Ok(permit) = unproven.clone().acquire_owned().await else {
@@ -82,10 +89,8 @@ pub async fn accept(
         };
         match listener.accept().await {
             Ok(stream) => {
-                let (events, outputs) = (events.clone(), outputs.clone());
-                tokio::spawn(async move {
-                    serve(Arc::new(stream), permit, events, outputs, epoch).await
-                });
+                let sessions = sessions.clone();
+                tokio::spawn(async move { sessions.serve(Arc::new(stream), permit).await });
             }
             Err(e) => {
                 tracing::error!(event = "bot_accept_failed", error = %e, "cannot accept a bot's connection");
@@ -95,100 +100,134 @@ pub async fn accept(
     }
 }
 
-/// One connection, from its first frame to its end.
-async fn serve(
-    stream: Arc<local::Stream>,
-    unproven: OwnedSemaphorePermit,
-    events: mpsc::Sender<FleetEvent>,
-    outputs: Outputs,
-    epoch: Instant,
-) {
-    let peer_pid = stream
-        .peer_creds()
-        .ok()
-        .and_then(|creds| creds.pid())
-        .and_then(|pid| u32::try_from(pid).ok());
-    let mut reader = BufReader::new(&*stream);
-    let hand_shake =
-        tokio::time::timeout(HELLO_TIMEOUT, shake_hands(&mut reader, peer_pid, &events)).await;
-    let (accepted, outgoing) = match hand_shake {
-        Ok(Ok(proven)) => proven,
-        Ok(Err(why)) => return refused(peer_pid, &why),
-        Err(_) => return refused(peer_pid, "said nothing in time"),
-    };
-    drop(unproven);
-    tokio::spawn(write_frames(stream.clone(), outgoing));
-    let Accepted {
-        bot,
-        run,
-        last_seen,
-    } = accepted;
-    let mut buffer = Vec::new();
-    let fault = loop {
-        let frame = match read_frame::<ToSupervisor>(&mut reader, &mut buffer).await {
-            Ok(Some(frame)) => frame,
-            Ok(None) => break None,
-            Err(e) => break Some(e.to_string()),
+impl Sessions {
+    /// One connection, from its first frame to its end.
+    async fn serve(self, stream: Arc<local::Stream>, unproven: OwnedSemaphorePermit) {
+        let peer_pid = stream
+            .peer_creds()
+            .ok()
+            .and_then(|creds| creds.pid())
+            .and_then(|pid| u32::try_from(pid).ok());
+        let mut reader = BufReader::new(&*stream);
+        let hand_shake =
+            tokio::time::timeout(HELLO_TIMEOUT, self.shake_hands(&mut reader, peer_pid)).await;
+        let shaken = match hand_shake {
+            Ok(Ok(shaken)) => shaken,
+            Ok(Err(why)) => return refused(peer_pid, &why),
+            Err(_) => return refused(peer_pid, "said nothing in time"),
         };
-        let now = u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        last_seen.store(now, Ordering::Relaxed);
-        match frame {
-            ToSupervisor::Heartbeat { .. } => {}
-            ToSupervisor::Hello { .. } => break Some("a second hello".to_owned()),
-            ToSupervisor::Output { task, fence, text } => match outputs.append(&task, fence, &text)
-            {
-                Ok(()) | Err(NotTaken::Late) => {}
-                Err(e @ NotTaken::TooMuch) => break Some(e.to_string()),
-            },
-            frame => {
-                let bot = bot.clone();
-                if events
-                    .send(FleetEvent::Frame { bot, run, frame })
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
+        drop(unproven);
+        match shaken.answer {
+            Answer::Accepted { line } => {
+                tokio::spawn(write_frames(stream.clone(), shaken.outgoing));
+                self.read_frames(reader, line, shaken.pid).await;
+            }
+            Answer::Dismissed => {
+                refused(peer_pid, "there is no use for it any more");
+                let (to_it, outgoing) = mpsc::channel(1);
+                let _ = to_it.try_send(ToWorker::Stop { grace_ms: 0 });
+                drop(to_it);
+                write_frames(stream, outgoing).await;
             }
         }
-    };
-    // The main loop may be gone already: then nobody needs to know.
-    let _ = events.send(FleetEvent::Closed { bot, run, fault }).await;
+    }
+
+    async fn read_frames(&self, mut reader: impl AsyncRead + Unpin, line: Line, pid: u32) {
+        let mut buffer = Vec::new();
+        let fault = loop {
+            let frame = match read_frame::<ToSupervisor>(&mut reader, &mut buffer).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break None,
+                // A bot that was killed may leave half a frame, or a reset: that is no fault of its.
+                Err(FrameError::Io(_)) => break None,
+                Err(e) => break Some(e.to_string()),
+            };
+            let event = match frame {
+                ToSupervisor::Hello(_) => break Some("a second hello".to_owned()),
+                ToSupervisor::Output { task, fence, text } => {
+                    match self.outputs.append(&task, fence, &text) {
+                        Ok(()) | Err(NotTaken::Late) => continue,
+                        Err(e @ NotTaken::TooMuch) => break Some(e.to_string()),
+                    }
+                }
+                ToSupervisor::Ready { sandbox, pulse_fd } => FleetEvent::Ready {
+                    line: line.clone(),
+                    sandbox,
+                    pulse: pulse(&line.bot, pid, pulse_fd),
+                },
+                frame @ (ToSupervisor::Started { .. } | ToSupervisor::Finished { .. }) => {
+                    FleetEvent::Frame {
+                        line: line.clone(),
+                        frame,
+                    }
+                }
+            };
+            if self.events.send(event).await.is_err() {
+                return;
+            }
+        };
+        // The main loop may be gone already: then nobody needs to know.
+        let _ = self.events.send(FleetEvent::Closed { line, fault }).await;
+    }
+
+    /// The first frame, what it proves, and the main loop's answer to it.
+    async fn shake_hands(
+        &self,
+        reader: &mut (impl AsyncRead + Unpin),
+        peer_pid: Option<u32>,
+    ) -> Result<Shaken, String> {
+        let hello = match read_frame::<ToSupervisor>(reader, &mut Vec::new()).await {
+            Ok(Some(ToSupervisor::Hello(hello))) => *hello,
+            Ok(Some(_)) => return Err("the first frame was not a hello".to_owned()),
+            Ok(None) => return Err("closed without a word".to_owned()),
+            Err(e) => return Err(e.to_string()),
+        };
+        if peer_pid.is_some_and(|pid| pid != hello.pid) {
+            return Err("the connection is another process's".to_owned());
+        }
+        let (bot_id, launch, pid) = (hello.bot_id, hello.launch, hello.pid);
+        if !self.key.proves(&bot_id, launch, pid, &hello.secret) {
+            return Err("it does not know the secret of the process it is".to_owned());
+        }
+        let back = hello.back.map(|back| {
+            let pulse = pulse(&bot_id, pid, back.pulse_fd);
+            (back, pulse)
+        });
+        let (frames, outgoing) = mpsc::channel(MAX_FRAMES);
+        let (answer, answered) = oneshot::channel();
+        let hello = Hello {
+            bot_id,
+            launch,
+            pid,
+            version: hello.version,
+            back,
+            frames,
+            answer,
+        };
+        let ending = || "the daemon is ending".to_owned();
+        let sent = self.events.send(FleetEvent::Hello(hello)).await;
+        sent.map_err(|_| ending())?;
+        let answer = answered.await.map_err(|_| ending())?;
+        Ok(Shaken {
+            answer,
+            outgoing,
+            pid,
+        })
+    }
 }
 
-/// The first frame, and the main loop's answer to it.
-async fn shake_hands(
-    reader: &mut (impl AsyncRead + Unpin),
-    peer_pid: Option<u32>,
-    events: &mpsc::Sender<FleetEvent>,
-) -> Result<(Accepted, mpsc::Receiver<ToWorker>), String> {
-    let (bot_id, secret, pid) = match read_frame::<ToSupervisor>(reader, &mut Vec::new()).await {
-        Ok(Some(ToSupervisor::Hello {
-            bot_id,
-            secret,
-            pid,
-            ..
-        })) => (bot_id, secret, pid),
-        Ok(Some(_)) => return Err("the first frame was not a hello".to_owned()),
-        Ok(None) => return Err("closed without a word".to_owned()),
-        Err(e) => return Err(e.to_string()),
-    };
-    let (frames, outgoing) = mpsc::channel(MAX_FRAMES);
-    let (accept, accepted) = oneshot::channel();
-    let hello = Hello {
-        bot_id,
-        secret,
-        pid,
-        peer_pid,
-        frames,
-        accept,
-    };
-    events
-        .send(FleetEvent::Hello(hello))
-        .await
-        .map_err(|_| "the daemon is ending".to_owned())?;
-    let accepted = accepted.await.map_err(|_| "not accepted".to_owned())?;
-    Ok((accepted, outgoing))
+/// How a hand-shake ended.
+struct Shaken {
+    answer: Answer,
+    outgoing: mpsc::Receiver<ToWorker>,
+    pid: u32,
+}
+
+/// The file with a bot's heartbeats. Without it the bot will be taken for stuck, so it is said why.
+fn pulse(bot: &str, pid: u32, fd: i32) -> Option<PulseReader> {
+    PulseReader::open(pid, fd)
+        .inspect_err(|e| tracing::warn!(event = "pulse_not_found", bot_id = bot, error = %e, "a bot's heartbeats can't be read"))
+        .ok()
 }
 
 fn refused(peer_pid: Option<u32>, why: &str) {

@@ -2,8 +2,8 @@
 //!
 //! A bot is this very executable run again (`/proc/self/exe worker`), so there is no other version
 //! to find. It gets its secret on standard input, what it prints goes straight to a file, its
-//! environment holds only what its pool names, and it leads a process group of its own, so that a
-//! terminal's Ctrl-C reaches the daemon alone.
+//! environment holds only its mark and what its pool names, and it leads a process group of its own,
+//! so that a terminal's Ctrl-C reaches the daemon alone.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -16,11 +16,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use deia::wire::{Bootstrap, encode};
+use deia::wire::{Bootstrap, Launch, encode};
+use deia_worker::tree::{self, NONCE_VARIABLE};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::mpsc;
 
 use super::pids::BotPids;
+use super::proof::FleetKey;
 use super::{FleetEvent, Run};
 
 /// Starts that may wait for the thread.
@@ -33,8 +35,10 @@ pub struct Request {
     pub bot: Arc<str>,
     /// Which start.
     pub run: Run,
-    /// What it reads on standard input.
-    pub bootstrap: Bootstrap,
+    /// Which start of it, for ever.
+    pub launch: Launch,
+    /// The socket it shall dial.
+    pub socket: PathBuf,
     /// Its whole environment.
     pub env: Vec<(OsString, OsString)>,
     /// Where what it prints goes.
@@ -56,6 +60,12 @@ pub struct Process {
 #[derive(Debug)]
 pub struct ProcessHandle(OwnedFd);
 
+impl From<OwnedFd> for ProcessHandle {
+    fn from(pidfd: OwnedFd) -> Self {
+        Self(pidfd)
+    }
+}
+
 impl ProcessHandle {
     /// Ends it at once.
     pub fn kill(&self) {
@@ -75,13 +85,14 @@ impl Spawner {
     /// When there can be no thread.
     pub fn start(
         executable: PathBuf,
+        key: FleetKey,
         bots: BotPids,
         events: mpsc::Sender<FleetEvent>,
     ) -> std::io::Result<Self> {
         let (requests, waiting) = sync_channel(MAX_WAITING);
         std::thread::Builder::new()
             .name("deia-spawner".into())
-            .spawn(move || run(&executable, &bots, &waiting, &events))?;
+            .spawn(move || run(&executable, &key, &bots, &waiting, &events))?;
         Ok(Self(requests))
     }
 
@@ -98,12 +109,13 @@ impl Spawner {
 
 fn run(
     executable: &std::path::Path,
+    key: &FleetKey,
     bots: &BotPids,
     waiting: &Receiver<Request>,
     events: &mpsc::Sender<FleetEvent>,
 ) {
     while let Ok(request) = waiting.recv() {
-        let result = start(executable, bots, &request);
+        let result = start(executable, key, bots, &request);
         let spawned = FleetEvent::Spawned {
             bot: request.bot,
             run: request.run,
@@ -117,11 +129,10 @@ fn run(
 
 fn start(
     executable: &std::path::Path,
+    key: &FleetKey,
     bots: &BotPids,
     request: &Request,
 ) -> Result<Process, String> {
-    let mut bootstrap = Vec::new();
-    encode(&request.bootstrap, &mut bootstrap).map_err(|e| e.to_string())?;
     let output = OpenOptions::new()
         .create(true)
         .append(true)
@@ -135,6 +146,7 @@ fn start(
         .arg("worker")
         .env_clear()
         .envs(request.env.iter().map(|(name, value)| (name, value)))
+        .env(NONCE_VARIABLE, key.mark(&request.bot, request.launch))
         .stdin(Stdio::piped())
         .stdout(output)
         .stderr(errors)
@@ -158,11 +170,28 @@ fn start(
     // Far smaller than a pipe's buffer, so this does not wait; a process that ended already is
     // reported as ended.
     if let Some(mut stdin) = child.stdin.take() {
-        let _ = stdin.write_all(&bootstrap);
+        let _ = stdin.write_all(&bootstrap(key, request, pid));
     }
     Ok(Process {
         pid,
         handle: ProcessHandle(handle),
         pidfd,
     })
+}
+
+/// What the new process reads. Its secret is made of its pid and start time, so it can be made only now.
+fn bootstrap(key: &FleetKey, request: &Request, pid: u32) -> Vec<u8> {
+    let started = tree::identify(pid).map_or(0, |process| process.started);
+    let bootstrap = Bootstrap {
+        socket: request.socket.clone(),
+        bot_id: request.bot.to_string(),
+        launch: request.launch,
+        secret: key.secret(&request.bot, request.launch, pid, started),
+    };
+    let mut bytes = Vec::new();
+    if let Err(e) = encode(&bootstrap, &mut bytes) {
+        // It reads an end and says so; it can't be: a path and a name are far below the bound.
+        tracing::error!(event = "bootstrap_failed", bot_id = %request.bot, error = %e, "a bot could not be told who it is");
+    }
+    bytes
 }

@@ -92,6 +92,8 @@ mod tests {
             sandbox: None,
             last_exit: None,
             next_start_at: None,
+            blocked_by: Vec::new(),
+            version: None,
         }
     }
 

@@ -79,6 +79,9 @@ pub trait Store: Send + Sync + 'static {
     /// Every demand with queued tasks (not scheduled ones), and how many by priority. For start-up.
     fn demands(&self) -> BoxFuture<'static, Result<Vec<DemandCount>, StoreError>>;
 
+    /// Every leased task, in order. For start-up; the fleet's size bounds it.
+    fn running(&self) -> BoxFuture<'static, Result<Vec<Leased>, StoreError>>;
+
     /// When the next scheduled task is due.
     fn next_due(&self) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
 
@@ -392,6 +395,21 @@ pub struct Ready {
     pub task_type: TaskType,
     /// Whether it waits for its time (then it is in no window).
     pub scheduled: bool,
+}
+
+/// A task that a bot had when the daemon ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    /// The task.
+    pub ready: Ready,
+    /// Its attempt.
+    pub attempt: u32,
+    /// Failures before it.
+    pub failures: u32,
+    /// Bots it lost in a row before it.
+    pub losses: u32,
+    /// Who has it.
+    pub bot_id: String,
 }
 
 /// A task as it is stored, without content and output.

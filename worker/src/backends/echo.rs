@@ -25,7 +25,7 @@ pub(super) async fn run(spec: &EchoSpec, job: Job<'_>, sink: &mut Sink) -> Resul
             tokio::time::sleep(delay / pieces).await;
         }
         let piece = text::prefix(rest, size);
-        sink.write(piece).await?;
+        sink.write(piece).await;
         rest = &rest[piece.len()..];
     }
     let words = job.content.split_whitespace().count() as u64;

@@ -25,7 +25,7 @@ use deia::config::{BackendSpec, Workdir};
 use deia::task::{Fence, TaskId};
 use deia::wire::{FailureKind, Usage};
 
-use crate::sink::{Gone, Sink};
+use crate::sink::Sink;
 use crate::tree::Tree;
 
 /// What every backend of a bot needs to know of the bot.
@@ -96,12 +96,6 @@ impl Failure {
 
     fn timed_out(error: impl Into<String>) -> Self {
         Self::new(FailureKind::TimedOut, error)
-    }
-}
-
-impl From<Gone> for Failure {
-    fn from(Gone: Gone) -> Self {
-        Self::backend("the connection to the supervisor ended")
     }
 }
 

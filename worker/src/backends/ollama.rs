@@ -113,7 +113,7 @@ async fn take(
     if !line.message.content.is_empty() || !line.message.thinking.is_empty() {
         reply.progressed();
     }
-    sink.write(&line.message.content).await?;
+    sink.write(&line.message.content).await;
     Ok(line.done.then(|| Answer {
         usage: Usage {
             prompt_tokens: line.prompt_eval_count,

@@ -161,7 +161,7 @@ async fn take(
             progress.deltas += 1;
             reply.progressed();
         }
-        sink.write(&text).await?;
+        sink.write(&text).await;
         progress.finished |= choice.finish_reason.is_some();
     }
     Ok(())

@@ -1,18 +1,28 @@
 //! A bot's connection to its supervisor, from dialling to the exit code.
+//!
+//! ```text
+//!   dial -> Hello -> Welcome -> confine -> Ready -> Loop
+//!                                                    |  ^
+//!                              lost: results to the spool, the rest runs on
+//!                                                    v  |
+//!                                    dial again -> Hello (what it has) -> WelcomeBack
+//!   nobody came within the grace: everything that runs is ended, and so is the bot
+//! ```
 
 mod board;
+mod dial;
 mod link;
 mod serve;
+mod spooling;
 
 use std::io;
 use std::time::Duration;
 
-use deia::wire::{Bootstrap, ToSupervisor, ToWorker, Welcome};
-use interprocess::local_socket::tokio::{Stream, prelude::*};
-use interprocess::local_socket::{GenericFilePath, ToFsName};
+use deia::wire::{Bootstrap, Hello, ToSupervisor, ToWorker, Welcome};
 
 use crate::attempt::Bot;
 use crate::beat::Beat;
+use crate::pulse::PulseFile;
 use crate::tree::Reaper;
 use crate::{confine, log};
 use link::Link;
@@ -28,7 +38,7 @@ pub enum Exit {
     Stopped = 0,
     /// Never became ready: no bootstrap, no connection, no confinement.
     Setup = 1,
-    /// The connection ended; what ran was ended too.
+    /// The supervisor was lost and did not come back; what ran was ended too.
     ConnectionLost = 3,
     /// The supervisor sent what the protocol does not allow, or another version of it.
     Protocol = 4,
@@ -45,6 +55,10 @@ enum SessionError {
     Setup(String),
     #[error("lost the supervisor: {0}")]
     Lost(String),
+    #[error(
+        "the supervisor is gone and has not come back within supervision.orphan_grace_seconds ({0:?})"
+    )]
+    Orphaned(Duration),
     #[error("the supervisor broke the protocol: {0}")]
     Protocol(String),
 }
@@ -53,7 +67,7 @@ impl SessionError {
     fn exit(&self) -> Exit {
         match self {
             Self::Connect { .. } | Self::NoWelcome | Self::Setup(_) => Exit::Setup,
-            Self::Lost(_) => Exit::ConnectionLost,
+            Self::Lost(_) | Self::Orphaned(_) => Exit::ConnectionLost,
             Self::Protocol(_) => Exit::Protocol,
         }
     }
@@ -71,40 +85,43 @@ pub async fn run(bootstrap: Bootstrap) -> Exit {
 }
 
 async fn session(bootstrap: Bootstrap) -> Result<(), SessionError> {
-    let mut link = Link::new(connect(&bootstrap).await?);
-    link.send(ToSupervisor::Hello {
-        bot_id: bootstrap.bot_id.clone(),
-        secret: bootstrap.secret,
-        pid: std::process::id(),
-        held: Vec::new(),
+    let connected = dial::connect(&bootstrap.socket).await;
+    let mut link = connected.map_err(|source| SessionError::Connect {
+        path: bootstrap.socket.display().to_string(),
+        source,
+    })?;
+    let hello = hello(&bootstrap);
+    link.send(ToSupervisor::Hello(Box::new(hello.clone())))
+        .await?;
+    let welcome = welcome(&mut link).await?;
+    let setup = |what: &str, e: io::Error| SessionError::Setup(format!("{what}: {e}"));
+    let pulse = PulseFile::new().map_err(|e| setup("no file for heartbeats", e))?;
+    let sandbox = confine::apply(&welcome.limits).map_err(SessionError::Setup)?;
+    let beat = Beat::new(welcome.heartbeat_ms).map_err(|e| setup("no timer for heartbeats", e))?;
+    let signals = serve::signals().map_err(|e| setup("no signal handlers", e))?;
+    link.send(ToSupervisor::Ready {
+        sandbox: sandbox.clone(),
+        pulse_fd: pulse.fd(),
     })
     .await?;
-    let welcome = welcome(&mut link).await?;
-    let sandbox = confine::apply(&welcome.limits).map_err(SessionError::Setup)?;
-    let beat = Beat::new(welcome.heartbeat_ms)
-        .map_err(|e| SessionError::Setup(format!("no timer for heartbeats: {e}")))?;
-    let signals =
-        serve::signals().map_err(|e| SessionError::Setup(format!("no signal handlers: {e}")))?;
-    link.send(ToSupervisor::Ready { sandbox }).await?;
-    let slots = welcome.max_concurrent_tasks.max(1) as usize;
     let reaper = Reaper::default();
+    let identity = serve::Identity::new(bootstrap.socket, hello, sandbox, pulse.fd(), &welcome);
+    let spool = spooling::Spooling::new(&identity.hello, welcome.spool.clone());
     let bot = Bot::new(bootstrap.bot_id, welcome, reaper.clone());
-    serve::Loop::new(link, bot, reaper, slots)
+    serve::Loop::new(link, bot, reaper, identity, pulse, spool)
         .run(beat, signals)
         .await
 }
 
-async fn connect(bootstrap: &Bootstrap) -> Result<Stream, SessionError> {
-    let failed = |source| SessionError::Connect {
-        path: bootstrap.socket.display().to_string(),
-        source,
-    };
-    let name = bootstrap
-        .socket
-        .as_path()
-        .to_fs_name::<GenericFilePath>()
-        .map_err(failed)?;
-    Stream::connect(name).await.map_err(failed)
+fn hello(bootstrap: &Bootstrap) -> Hello {
+    Hello {
+        bot_id: bootstrap.bot_id.clone(),
+        launch: bootstrap.launch,
+        secret: bootstrap.secret.clone(),
+        pid: std::process::id(),
+        version: deia::VERSION.to_owned(),
+        back: None,
+    }
 }
 
 async fn welcome(link: &mut Link) -> Result<Welcome, SessionError> {

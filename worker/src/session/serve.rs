@@ -1,11 +1,14 @@
-//! The main loop of a bot. It never waits for anything but the next event.
+//! The main loop of a bot. It never waits for anything but the next event, and it goes on without a
+//! supervisor: see the picture in `mod.rs`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deia::wire::{Assignment, FailureKind, Outcome, ToSupervisor, ToWorker};
+use deia::wire::{Assignment, Back, FailureKind, Hello, Kept, Outcome, ToWorker, Welcome};
 use futures_util::StreamExt;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_tokio::Signals;
@@ -14,11 +17,15 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::SessionError;
-use super::board::{Admission, Board, Intake};
+use super::board::{Admission, Board, Intake, Unacknowledged};
+use super::dial::{self, Found};
 use super::link::Link;
+use super::spooling::Spooling;
 use crate::attempt::{Bot, Key};
 use crate::beat::Beat;
 use crate::log;
+use crate::pulse::PulseFile;
+use crate::transcript::{self, Bell, Transcript};
 use crate::tree::{self, Reaper};
 
 /// After its last attempt a stopping bot waits this long for the acknowledgements.
@@ -30,19 +37,60 @@ pub fn signals() -> io::Result<Signals> {
     Signals::new([SIGTERM, SIGCHLD, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
 }
 
-/// The main loop and all it owns.
+/// What the bot shows to a supervisor it dials again.
 #[derive(Debug)]
+pub struct Identity {
+    socket: PathBuf,
+    pub(super) hello: Hello,
+    /// All but what it has.
+    back: Back,
+    grace: Duration,
+}
+
+impl Identity {
+    pub fn new(
+        socket: PathBuf,
+        hello: Hello,
+        sandbox: String,
+        pulse_fd: i32,
+        welcome: &Welcome,
+    ) -> Self {
+        Self {
+            socket,
+            hello,
+            back: Back {
+                sandbox,
+                pulse_fd,
+                terms: welcome.terms,
+                max_concurrent_tasks: welcome.max_concurrent_tasks.max(1),
+                heartbeat_ms: welcome.heartbeat_ms,
+                stop_timeout_ms: welcome.stop_timeout_ms,
+                held: Vec::new(),
+            },
+            grace: Duration::from_millis(welcome.orphan_grace_ms),
+        }
+    }
+}
+
+/// The supervisor, or the search for it.
+enum Line {
+    Up(Link),
+    Down(Pin<Box<dyn Future<Output = Result<Found, SessionError>> + Send>>),
+}
+
+/// The main loop and all it owns.
 pub struct Loop {
-    link: Link,
+    line: Line,
     bot: Arc<Bot>,
     reaper: Reaper,
-    board: Board<Key, oneshot::Sender<()>>,
+    identity: Identity,
+    pulse: PulseFile,
+    spool: Spooling,
+    board: Board<oneshot::Sender<()>>,
+    bell: Arc<Bell>,
     attempts: JoinSet<Outcome>,
     /// Which attempt each of `attempts` is: also known of one that panicked.
     keys: HashMap<Id, Key>,
-    /// Waits for room in the queue to the socket. At most one `Finished` per attempt and one
-    /// heartbeat, so bounded by the board.
-    outbox: VecDeque<ToSupervisor>,
     /// When what runs is cancelled: the grace of a stop.
     cancel_at: Option<Instant>,
     /// When acknowledgements are no longer waited for. Only set once nothing runs.
@@ -50,21 +98,31 @@ pub struct Loop {
 }
 
 impl Loop {
-    pub fn new(link: Link, bot: Bot, reaper: Reaper, slots: usize) -> Self {
+    pub fn new(
+        link: Link,
+        bot: Bot,
+        reaper: Reaper,
+        identity: Identity,
+        pulse: PulseFile,
+        spool: Spooling,
+    ) -> Self {
         Self {
-            link,
+            line: Line::Up(link),
             bot: Arc::new(bot),
             reaper,
-            board: Board::new(slots),
+            board: Board::new(identity.back.max_concurrent_tasks as usize),
+            identity,
+            pulse,
+            spool,
+            bell: Arc::default(),
             attempts: JoinSet::new(),
             keys: HashMap::new(),
-            outbox: VecDeque::new(),
             cancel_at: None,
             leave_at: None,
         }
     }
 
-    /// Serves until it is stopped (`Ok`) or the connection ends; then nothing runs any more.
+    /// Serves until it is stopped (`Ok`) or nobody is left to serve; then nothing runs any more.
     pub async fn run(mut self, beat: Beat, mut signals: Signals) -> Result<(), SessionError> {
         let result = self.turns(&beat, &mut signals).await;
         if result.is_err() {
@@ -72,8 +130,8 @@ impl Loop {
         }
         tree::end_strays(&self.reaper).await;
         self.reaper.reap();
-        if result.is_ok() {
-            let Self { link, .. } = self;
+        self.spool.close().await;
+        if let (Line::Up(link), Ok(())) = (self.line, &result) {
             let _ = tokio::time::timeout(ACK_PATIENCE, link.close()).await;
         }
         result
@@ -81,20 +139,15 @@ impl Loop {
 
     async fn turns(&mut self, beat: &Beat, signals: &mut Signals) -> Result<(), SessionError> {
         while !self.is_done() {
-            let outgoing = self.link.outgoing().clone();
+            let bell = self.bell.clone();
+            let has_more = self.board.has_more();
             tokio::select! {
                 biased;
                 // First, so that a slot is free before the assignment that counts on it is read.
                 Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
-                permit = outgoing.reserve(), if !self.outbox.is_empty() => {
-                    let permit = permit.map_err(|_| lost())?;
-                    if let Some(frame) = self.outbox.pop_front() {
-                        permit.send(frame);
-                    }
-                }
                 tick = beat.tick() => {
-                    tick.map_err(|e| SessionError::Setup(format!("heartbeat timer: {e}")))?;
-                    self.beat();
+                    tick.and_then(|()| self.pulse.beat(self.bell.bytes(), self.board.running()))
+                        .map_err(|e| SessionError::Setup(format!("heartbeat: {e}")))?;
                 }
                 Some(signal) = signals.next() => match signal {
                     SIGTERM => self.stop(0),
@@ -103,7 +156,14 @@ impl Loop {
                 },
                 () = at(self.cancel_at) => self.cancel_all(),
                 () = at(self.leave_at) => {}
-                frame = self.link.next() => self.take(frame?)?,
+                event = next(&mut self.line, has_more) => match event {
+                    Event::Room => self.send(),
+                    Event::Frame(frame) => self.take(frame)?,
+                    Event::Lost(why) => self.lost(&why),
+                    Event::Fault(e) => return Err(e),
+                    Event::Found(found) => self.found(found),
+                },
+                () = bell.rung() => {}
             }
         }
         Ok(())
@@ -113,20 +173,34 @@ impl Loop {
         let given_up = self.leave_at.is_some_and(|at| Instant::now() >= at);
         self.board.intake() == Intake::Closed
             && self.board.running() == 0
-            && (given_up || (self.board.is_settled() && self.outbox.is_empty()))
+            && (given_up || self.board.is_settled())
+    }
+
+    /// There is room in the queue to the socket: as many frames as fit.
+    fn send(&mut self) {
+        let Line::Up(link) = &self.line else { return };
+        while let Ok(room) = link.outgoing().try_reserve()
+            && let Some(frame) = self.board.next_frame()
+        {
+            room.send(frame);
+        }
     }
 
     fn take(&mut self, frame: ToWorker) -> Result<(), SessionError> {
         match frame {
             ToWorker::Assign(job) => self.assign(*job)?,
-            ToWorker::Cancel { task, fence } => {
-                if let Some(cancel) = self.board.cancel(&(task, fence)) {
+            ToWorker::Cancel { task, fence, of } => {
+                if let Some(cancel) = self.board.cancel(&(task, fence), of) {
                     let _ = cancel.send(());
                 }
             }
-            ToWorker::Ack { task, fence } => self.board.acknowledged(&(task, fence)),
+            ToWorker::Ack { task, fence } => {
+                let key = (task, fence);
+                self.board.acknowledged(&key);
+                self.spool.remove(&key);
+            }
             ToWorker::Stop { grace_ms } => self.stop(grace_ms),
-            ToWorker::Welcome(_) => {
+            ToWorker::Welcome(_) | ToWorker::WelcomeBack { .. } => {
                 return Err(SessionError::Protocol("a second welcome".into()));
             }
         }
@@ -135,21 +209,19 @@ impl Loop {
 
     fn assign(&mut self, job: Assignment) -> Result<(), SessionError> {
         let key = (job.task.clone(), job.fence);
+        let transcript = Transcript::new(self.bell.clone(), transcript::Line::Up);
         match self.board.admit(&key) {
             Admission::Already => {}
             Admission::Run => {
                 let (cancel, cancelled) = oneshot::channel();
-                let (bot, queue) = (self.bot.clone(), self.link.outgoing().clone());
+                let (bot, words) = (self.bot.clone(), transcript.clone());
                 let handle = self
                     .attempts
-                    .spawn(async move { bot.attempt(job, queue, cancelled).await });
+                    .spawn(async move { bot.attempt(job, words, cancelled).await });
                 self.keys.insert(handle.id(), key.clone());
-                self.board.started(key, cancel);
+                self.board.started(key, cancel, transcript, Instant::now());
             }
-            Admission::Stopping => {
-                self.board.ended(&key);
-                self.report(key, Outcome::Cancelled);
-            }
+            Admission::Stopping => self.board.declined(key, transcript, Instant::now()),
             Admission::TooMany => {
                 return Err(SessionError::Protocol(format!(
                     "assigned '{}' beyond max_concurrent_tasks, or without acknowledging results",
@@ -170,27 +242,69 @@ impl Loop {
             }
         };
         if let Some(key) = self.keys.remove(&id) {
-            self.board.ended(&key);
-            self.report(key, outcome);
+            let result = self.board.ended(&key, outcome);
+            // One that was merely ended with the bot is tried again: that is no result.
+            let counts = |result: &Unacknowledged| {
+                result.outcome != Outcome::Cancelled || result.cancelled.is_some()
+            };
+            if let (Some(result), Line::Down(_)) = (result.filter(counts), &self.line) {
+                self.spool.keep(result);
+            }
         }
         self.leave_when_idle();
     }
 
-    fn report(&mut self, (task, fence): Key, outcome: Outcome) {
-        self.outbox.push_back(ToSupervisor::Finished {
-            task,
-            fence,
-            outcome,
-        });
+    /// The supervisor is gone. What runs runs on; what has ended goes to the disk.
+    fn lost(&mut self, why: &SessionError) {
+        log::say(&format!(
+            "deia worker: {why}; working on, and looking for it"
+        ));
+        for result in self.board.hang_up() {
+            self.spool.keep(result);
+        }
+        let search: Pin<Box<dyn Future<Output = _> + Send>> = match self.board.intake() {
+            Intake::Open => {
+                let mut hello = self.identity.hello.clone();
+                let mut back = self.identity.back.clone();
+                back.held = self.board.held(Instant::now());
+                hello.back = Some(Box::new(back));
+                let (socket, grace) = (self.identity.socket.clone(), self.identity.grace);
+                Box::pin(async move { dial::again(&socket, &hello, grace).await })
+            }
+            // It was leaving anyway.
+            Intake::Closed => Box::pin(std::future::pending()),
+        };
+        self.line = Line::Down(search);
     }
 
-    fn beat(&mut self) {
-        let waiting = |frame: &ToSupervisor| matches!(frame, ToSupervisor::Heartbeat { .. });
-        // A supervisor that does not read gets no second one.
-        if !self.outbox.iter().any(waiting) {
-            self.outbox.push_back(ToSupervisor::Heartbeat {
-                running: self.board.running() as u32,
-            });
+    fn found(&mut self, found: Found) {
+        match found {
+            Found::Supervisor {
+                link,
+                kept,
+                orphan_grace_ms,
+            } => {
+                log::say("deia worker: the supervisor is back");
+                self.identity.grace = Duration::from_millis(orphan_grace_ms);
+                self.line = Line::Up(link);
+                self.reunite(kept);
+            }
+            Found::Dismissed => {
+                log::say("deia worker: there is a supervisor, and it has no use for this bot");
+                self.line = Line::Down(Box::pin(std::future::pending()));
+                self.reunite(Vec::new());
+                self.stop(0);
+            }
+        }
+    }
+
+    fn reunite(&mut self, kept: Vec<Kept>) {
+        let (cancels, unwanted) = self.board.reunite(kept);
+        for cancel in cancels {
+            let _ = cancel.send(());
+        }
+        for key in unwanted {
+            self.spool.remove(&key);
         }
     }
 
@@ -219,12 +333,15 @@ impl Loop {
 
     /// Ends what runs, when nobody is left to report it to.
     async fn abandon(&mut self, signals: &mut Signals) {
+        // Nothing must wait for room, and what ends now is kept.
+        for result in self.board.hang_up() {
+            self.spool.keep(result);
+        }
+        self.line = Line::Down(Box::pin(std::future::pending()));
         self.cancel_all();
         while !self.attempts.is_empty() {
             tokio::select! {
-                ended = self.attempts.join_next() => if let Some(Err(e)) = ended {
-                    log::say(&format!("deia worker: an attempt ended badly: {e}"));
-                },
+                Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
                 Some(signal) = signals.next() => if signal == SIGCHLD {
                     self.reaper.reap();
                 },
@@ -233,8 +350,44 @@ impl Loop {
     }
 }
 
-fn lost() -> SessionError {
-    SessionError::Lost("it does not listen".into())
+/// What the line brings.
+enum Event {
+    /// The queue to the socket has room for what there is to send.
+    Room,
+    Frame(ToWorker),
+    Lost(SessionError),
+    Fault(SessionError),
+    Found(Found),
+}
+
+/// The next event of the line. Cancel-safe.
+async fn next(line: &mut Line, has_more: bool) -> Event {
+    match line {
+        Line::Up(link) => {
+            let outgoing = link.outgoing().clone();
+            tokio::select! {
+                biased;
+                room = outgoing.reserve(), if has_more => match room {
+                    Ok(_) => Event::Room,
+                    // What came before it went is read first.
+                    Err(_) => heard(link.next().await),
+                },
+                frame = link.next() => heard(frame),
+            }
+        }
+        Line::Down(search) => match search.as_mut().await {
+            Ok(found) => Event::Found(found),
+            Err(e) => Event::Fault(e),
+        },
+    }
+}
+
+fn heard(frame: Result<ToWorker, SessionError>) -> Event {
+    match frame {
+        Ok(frame) => Event::Frame(frame),
+        Err(e @ SessionError::Lost(_)) => Event::Lost(e),
+        Err(e) => Event::Fault(e),
+    }
 }
 
 async fn at(deadline: Option<Instant>) {

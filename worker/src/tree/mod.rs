@@ -28,9 +28,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-pub use proc::{Identity, Process, members, scan};
+pub use proc::{Identity, Process, boot_id, identify, members, scan};
 use reaper::Planted;
-pub use reaper::Reaper;
+pub use reaper::{Reaper, children, children_of};
 
 /// The environment variable that marks every process of a tree.
 pub const NONCE_VARIABLE: &str = "DEIA_TREE";

@@ -69,6 +69,13 @@ pub fn identify(pid: u32) -> Option<Identity> {
     parse_stat(&stat).map(|process| process.id)
 }
 
+/// Which start of the host this is; empty where the kernel does not tell.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
 /// The live processes of a tree: what is known to be of it, what is marked, and the descendants of
 /// both. This process is never one.
 pub fn members(all: &[Process], known: &HashSet<Identity>) -> HashSet<Identity> {

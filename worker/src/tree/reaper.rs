@@ -83,8 +83,13 @@ impl Reaper {
 }
 
 /// The pids of this process's children, zombies too.
-fn children() -> Vec<u32> {
-    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
+pub fn children() -> Vec<u32> {
+    children_of("self")
+}
+
+/// The same of another process.
+pub fn children_of(process: &str) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else {
         return Vec::new();
     };
     threads

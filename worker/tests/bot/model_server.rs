@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deia::config::{BackendSpec, ModelServer};
-use deia::wire::ToSupervisor;
 use deia_worker::backends::{Answer, Backend, Context, Failure, Job};
 use deia_worker::sink::Sink;
+use deia_worker::transcript::{Line, Transcript};
 use deia_worker::tree::{Reaper, Tree};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -144,11 +144,11 @@ pub fn patient(base: ModelServer, url: String) -> ModelServer {
     }
 }
 
-/// Runs one job against a backend; gives the output's pieces too.
-pub async fn ask(spec: BackendSpec) -> (Vec<String>, Result<Answer, Failure>) {
-    let (queue, mut frames) = mpsc::channel(4096);
+/// Runs one job against a backend; gives the output too.
+pub async fn ask(spec: BackendSpec) -> (String, Result<Answer, Failure>) {
+    let words = Transcript::new(Arc::default(), Line::Down);
     let task = id("t");
-    let mut sink = Sink::new(queue, task.clone(), FENCE, 1 << 30);
+    let mut sink = Sink::new(words.clone(), 1 << 30);
     let context = Context {
         bot_id: "bot".into(),
         workdir: deia::config::Workdir::Fresh,
@@ -169,10 +169,5 @@ pub async fn ask(spec: BackendSpec) -> (Vec<String>, Result<Answer, Failure>) {
         backend.run(&context, job, &mut tree, &mut sink),
     )
     .await;
-    drop(sink);
-    let mut pieces = Vec::new();
-    while let Some(ToSupervisor::Output { text, .. }) = frames.recv().await {
-        pieces.push(text);
-    }
-    (pieces, answer)
+    (words.whole(), answer)
 }

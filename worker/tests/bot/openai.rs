@@ -29,7 +29,7 @@ fn server_spec(server: &FaultServer) -> ModelServer {
     )
 }
 
-async fn answered(script: Vec<Step>) -> (Vec<String>, Result<Answer, Failure>) {
+async fn answered(script: Vec<Step>) -> (String, Result<Answer, Failure>) {
     ask(BackendSpec::Openai(server_spec(&serve(script).await))).await
 }
 
@@ -52,8 +52,8 @@ async fn an_answer_is_streamed_and_counted() {
         send(DONE),
     ])
     .await;
-    let (pieces, answer) = ask(BackendSpec::Openai(server_spec(&server))).await;
-    assert_eq!(pieces, ["four", "ty", "-two"]);
+    let (said, answer) = ask(BackendSpec::Openai(server_spec(&server))).await;
+    assert_eq!(said, "fourty-two");
     let usage = Usage {
         prompt_tokens: 9,
         completion_tokens: 4,
@@ -144,9 +144,9 @@ async fn time_outs_are_as_for_ollama() {
     assert!(text.contains("idle_timeout_seconds"), "{text}");
     let bytes = (token("y") + STOP + DONE).into_bytes();
     let slow = Step::Trickle(bytes, Duration::from_millis(10));
-    let (pieces, answer) = answered(vec![head(OK, SSE), send(&token("x")), slow]).await;
+    let (said, answer) = answered(vec![head(OK, SSE), send(&token("x")), slow]).await;
     answer.unwrap();
-    assert_eq!(pieces, ["x", "y"]);
+    assert_eq!(said, "xy");
 }
 
 #[tokio::test]

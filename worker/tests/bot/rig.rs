@@ -7,10 +7,11 @@ use std::time::Duration;
 use deia::config::{BackendSpec, CommandInput, CommandSpec, EchoSpec, Limits, Paths, Workdir};
 use deia::task::{Fence, TaskId};
 use deia::wire::{
-    self, Assignment, Bootstrap, FailureKind, Outcome, Secret, ToSupervisor, ToWorker, Usage,
-    Welcome,
+    self, Assignment, Bootstrap, CancelOf, FailureKind, Hello, Kept, Launch, Outcome, Pulse,
+    Secret, ToSupervisor, ToWorker, Usage, Welcome,
 };
 use tokio::io::AsyncWriteExt;
+use tokio::net::UnixListener;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 
@@ -40,7 +41,9 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 pub struct Rig {
     pub dir: tempfile::TempDir,
     pub process: Child,
-    pub hello: ToSupervisor,
+    pub hello: Hello,
+    pulse_fd: i32,
+    listener: Option<UnixListener>,
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     scratch: Vec<u8>,
@@ -80,8 +83,16 @@ impl Rig {
         let mut welcome = self.welcome_with(backend);
         change(&mut welcome);
         self.send(ToWorker::Welcome(Box::new(welcome))).await;
-        let ready = self.event().await;
-        assert!(matches!(ready, ToSupervisor::Ready { .. }), "{ready:?}");
+        match self.event().await {
+            ToSupervisor::Ready { pulse_fd, .. } => self.pulse_fd = pulse_fd,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What its main loop last wrote.
+    pub fn pulse(&self) -> Pulse {
+        let path = format!("/proc/{}/fd/{}", self.pid(), self.pulse_fd);
+        Pulse::from_bytes(&std::fs::read(path).unwrap().try_into().unwrap())
     }
 
     pub fn welcome_with(&self, backend: BackendSpec) -> Welcome {
@@ -97,6 +108,9 @@ impl Rig {
             stop_timeout_ms: 300,
             work_root: self.work_root(),
             max_concurrent_tasks: 4,
+            spool: self.dir.path().to_owned(),
+            orphan_grace_ms: PATIENCE.as_millis() as u64,
+            terms: [3; 32],
         }
     }
 
@@ -104,30 +118,68 @@ impl Rig {
     pub async fn dialled(variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("bots.sock");
-        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
         let mut process = start_process(variables);
         let mut bytes = Vec::new();
         let bootstrap = Bootstrap {
             socket,
             bot_id: "bot-2".into(),
+            launch: LAUNCH,
             secret: secret(),
         };
         wire::encode(&bootstrap, &mut bytes).unwrap();
         let mut stdin = process.stdin.take().unwrap();
         stdin.write_all(&bytes).await.unwrap();
         drop(stdin);
-        let (stream, _) = soon("dialling in", listener.accept()).await.unwrap();
-        let (mut reader, writer) = stream.into_split();
-        let mut scratch = Vec::new();
-        let hello = soon("hello", wire::read_frame(&mut reader, &mut scratch)).await;
+        let (hello, reader, writer) = answer(&listener).await;
         Self {
             dir,
             process,
-            hello: hello.unwrap().unwrap(),
+            hello,
+            pulse_fd: -1,
+            listener: Some(listener),
             reader,
             writer,
-            scratch,
+            scratch: Vec::new(),
         }
+    }
+
+    /// Closes the connection, as a supervisor that is replaced does, and waits for the bot to dial
+    /// again; what it says of itself.
+    pub async fn reconnect(&mut self) -> Hello {
+        self.cut();
+        let listener = self.listener.as_ref().expect("it was not closed");
+        let (hello, reader, writer) = answer(listener).await;
+        (self.reader, self.writer) = (reader, writer);
+        hello
+    }
+
+    /// Closes the connection; the socket stays.
+    pub fn cut(&mut self) {
+        let (_, writer) = (&self.reader, &self.writer);
+        let stream: &tokio::net::UnixStream = writer.as_ref();
+        rustix::net::shutdown(stream, rustix::net::Shutdown::Both).unwrap();
+    }
+
+    /// Closes the connection and the socket, as a supervisor that dies does.
+    pub fn die(&mut self) {
+        self.listener = None;
+        std::fs::remove_file(self.dir.path().join("bots.sock")).unwrap();
+        self.cut();
+    }
+
+    /// Lets the bot go on with these attempts.
+    pub async fn welcome_back(&mut self, kept: &[(&str, u64)]) {
+        let kept = kept.iter().map(|(task, bytes)| Kept {
+            task: id(task),
+            fence: FENCE,
+            bytes: *bytes,
+        });
+        self.send(ToWorker::WelcomeBack {
+            kept: kept.collect(),
+            orphan_grace_ms: PATIENCE.as_millis() as u64,
+        })
+        .await;
     }
 
     pub fn work_root(&self) -> PathBuf {
@@ -152,14 +204,9 @@ impl Rig {
         frame.unwrap().expect("the bot closed the connection")
     }
 
-    /// The next frame that is no heartbeat.
+    /// The next frame, soon.
     pub async fn event(&mut self) -> ToSupervisor {
-        loop {
-            match soon("an event", self.recv()).await {
-                ToSupervisor::Heartbeat { .. } => {}
-                event => return event,
-            }
-        }
+        soon("an event", self.recv()).await
     }
 
     pub async fn assign(&mut self, task: &str, content: &str) {
@@ -177,8 +224,8 @@ impl Rig {
     }
 
     pub async fn cancel(&mut self, task: &str) {
-        let (task, fence) = (id(task), FENCE);
-        self.send(ToWorker::Cancel { task, fence }).await;
+        let (task, fence, of) = (id(task), FENCE, CancelOf::Task);
+        self.send(ToWorker::Cancel { task, fence, of }).await;
     }
 
     pub async fn ack(&mut self, task: &str) {
@@ -231,14 +278,16 @@ impl Rig {
             .unwrap()
             .code()
     }
+}
 
-    /// Closes the connection, as a supervisor that dies does.
-    pub async fn hang_up(mut self) -> Option<i32> {
-        drop((self.reader, self.writer));
-        soon("the bot's end", self.process.wait())
-            .await
-            .unwrap()
-            .code()
+/// Accepts a connection and reads who it is.
+async fn answer(listener: &UnixListener) -> (Hello, OwnedReadHalf, OwnedWriteHalf) {
+    let (stream, _) = soon("dialling in", listener.accept()).await.unwrap();
+    let (mut reader, writer) = stream.into_split();
+    let hello = soon("hello", wire::read_frame(&mut reader, &mut Vec::new())).await;
+    match hello.unwrap().unwrap() {
+        ToSupervisor::Hello(hello) => (*hello, reader, writer),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -259,6 +308,8 @@ pub const FENCE: Fence = Fence {
     epoch: 7,
     attempt: 3,
 };
+
+pub const LAUNCH: Launch = Launch(5);
 
 pub fn id(task: &str) -> TaskId {
     task.parse().unwrap()

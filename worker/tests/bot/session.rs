@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use deia::wire::{self, Outcome, PROTOCOL_VERSION, ToSupervisor, ToWorker};
+use deia::wire::{self, Hello, Outcome, PROTOCOL_VERSION, ToSupervisor, ToWorker};
 use tokio::io::AsyncWriteExt;
 
-use crate::rig::{FENCE, PATIENCE, Rig, echo, id, script, secret, soon, start_process, succeeded};
+use crate::rig::{
+    FENCE, LAUNCH, PATIENCE, Rig, echo, id, script, secret, soon, start_process, succeeded,
+};
 
 const STOPPED: Option<i32> = Some(0);
 const SETUP: Option<i32> = Some(1);
@@ -16,11 +18,13 @@ const PROTOCOL: Option<i32> = Some(4);
 async fn a_bot_says_who_it_is_works_and_stops() {
     let mut rig = Rig::start(echo(0), |_| {}).await;
     let pid = rig.pid();
-    let hello = ToSupervisor::Hello {
+    let hello = Hello {
         bot_id: "bot-2".into(),
+        launch: LAUNCH,
         secret: secret(),
         pid,
-        held: Vec::new(),
+        version: deia::VERSION.into(),
+        back: None,
     };
     assert_eq!(rig.hello, hello);
     rig.assign("t1", "one two three").await;
@@ -58,15 +62,18 @@ async fn a_slot_is_free_at_finished_and_one_more_is_a_fault() {
 
 #[tokio::test]
 async fn hearts_beat_together_also_while_work_is_going_on() {
-    let mut rig = Rig::start(echo(60_000), |w| w.heartbeat_ms = 100).await;
+    let mut rig = Rig::start(echo(60_000), |w| w.heartbeat_ms = 50).await;
     rig.assign("t", "x y z").await;
-    let mut beats = Vec::new();
-    while beats.len() < 4 {
-        if let ToSupervisor::Heartbeat { running } = soon("a heartbeat", rig.recv()).await {
-            beats.push(running);
+    let work = async {
+        while rig.pulse().running == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-    assert_eq!(beats.last(), Some(&1));
+        let first = rig.pulse().beats;
+        while rig.pulse().beats < first + 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("heartbeats", work).await;
 }
 
 #[tokio::test]
@@ -141,13 +148,132 @@ async fn sigterm_ends_at_once_and_sigint_is_the_daemons() {
 
 #[tokio::test]
 async fn a_bot_without_its_supervisor_ends_with_all_it_started() {
-    let mut rig = Rig::start(script("echo $$; sleep 600"), |_| {}).await;
+    let backend = script("setsid sleep 600 & echo $$; sleep 600");
+    let mut rig = Rig::start(backend, |w| w.orphan_grace_ms = 500).await;
     rig.assign("a", "x").await;
     let pid = rig.output_with("\n").await;
     let process = format!("/proc/{}", pid.trim());
+    let begun = Instant::now();
+    rig.die();
     assert!(std::path::Path::new(&process).exists());
-    assert_eq!(rig.hang_up().await, CONNECTION_LOST);
+    assert_eq!(rig.exit_code().await, CONNECTION_LOST);
     assert!(!std::path::Path::new(&process).exists());
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(500), "{took:?}");
+    assert_eq!(deia_worker::spool::files(rig.dir.path()).count(), 0);
+}
+
+#[tokio::test]
+async fn what_runs_when_the_supervisor_goes_runs_on_and_arrives_whole_at_the_next() {
+    let mut rig = Rig::start(script("read x; echo $x; read go < go; echo end"), |w| {
+        w.workdir = deia::config::Workdir::Path(w.work_root.parent().unwrap().to_owned());
+    })
+    .await;
+    let go = rig.dir.path().join("go");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&go)
+            .status()
+            .unwrap()
+            .success()
+    );
+    rig.assign("a", "said before\n").await;
+    rig.output_with("before\n").await;
+    let hello = rig.reconnect().await;
+    let back = hello.back.as_ref().expect("it says what it has");
+    assert_eq!((hello.launch, &hello.secret), (LAUNCH, &secret()));
+    assert_eq!((back.terms, back.max_concurrent_tasks), ([3; 32], 4));
+    assert_eq!(back.held.len(), 1);
+    assert_eq!(back.held[0].task, id("a"));
+    // The next one has nothing of the output, the one after that a part.
+    rig.welcome_back(&[("a", 0)]).await;
+    assert_eq!(rig.output_with("before\n").await, "said before\n");
+    rig.reconnect().await;
+    rig.welcome_back(&[("a", 5)]).await;
+    std::fs::write(&go, "x\n").unwrap();
+    let (output, outcome) = rig.result().await;
+    assert_eq!(output, "before\nend\n");
+    succeeded(outcome);
+    rig.stop(0).await;
+    assert_eq!(rig.exit_code().await, STOPPED);
+}
+
+#[tokio::test]
+async fn a_result_nobody_took_is_offered_again_and_kept_on_disk_until_it_is_taken() {
+    let mut rig = Rig::start(echo(0), |_| {}).await;
+    rig.assign("a", "one").await;
+    loop {
+        if let ToSupervisor::Finished { .. } = rig.event().await {
+            break;
+        }
+    }
+    let hello = rig.reconnect().await;
+    assert_eq!(hello.back.unwrap().held[0].task, id("a"));
+    let spool = rig.dir.path().to_owned();
+    let kept = || deia_worker::spool::files(&spool).count();
+    let on_disk = async {
+        while kept() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("the result is on disk", on_disk).await;
+    let file = deia_worker::spool::files(&spool).next().unwrap();
+    let record = deia_worker::spool::read(&file, |writer| {
+        assert_eq!((writer.launch, writer.pid), (LAUNCH, rig.pid()));
+        secret()
+    });
+    assert_eq!(record.unwrap().output, "one");
+    rig.welcome_back(&[("a", 0)]).await;
+    let (output, outcome) = rig.result().await;
+    assert_eq!(output, "one");
+    succeeded(outcome);
+    // The disk is another thread's; it is done with it before the bot ends.
+    rig.stop(0).await;
+    assert_eq!(rig.exit_code().await, STOPPED);
+    assert_eq!(kept(), 0);
+}
+
+#[tokio::test]
+async fn what_another_has_by_now_is_given_up_without_a_word() {
+    let mut rig = Rig::start(script("sleep 600"), |w| w.max_concurrent_tasks = 1).await;
+    rig.assign("a", "x").await;
+    rig.event().await;
+    rig.reconnect().await;
+    rig.welcome_back(&[]).await;
+    // Its slot is free at once.
+    rig.assign("b", "x").await;
+    let started = rig.event().await;
+    assert!(
+        matches!(&started, ToSupervisor::Started { task, .. } if *task == id("b")),
+        "{started:?}"
+    );
+    rig.stop(0).await;
+    let (_, outcome) = rig.result().await;
+    assert_eq!(outcome, Outcome::Cancelled);
+    assert_eq!(rig.exit_code().await, STOPPED);
+}
+
+#[tokio::test]
+async fn a_bot_nobody_has_a_use_for_goes() {
+    let mut rig = Rig::start(script("sleep 600"), |_| {}).await;
+    rig.assign("a", "x").await;
+    rig.event().await;
+    rig.reconnect().await;
+    rig.stop(0).await;
+    assert_eq!(rig.exit_code().await, STOPPED);
+}
+
+#[tokio::test]
+async fn what_ends_while_nobody_is_there_outlives_the_bot() {
+    let mut rig = Rig::start(echo(300), |w| w.orphan_grace_ms = 1_000).await;
+    rig.assign("a", "one two").await;
+    rig.event().await;
+    rig.die();
+    assert_eq!(rig.exit_code().await, CONNECTION_LOST);
+    let files: Vec<_> = deia_worker::spool::files(rig.dir.path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let record = deia_worker::spool::read(&files[0], |_| secret()).unwrap();
+    assert_eq!((record.output.as_str(), record.task), ("one two", id("a")));
 }
 
 #[tokio::test]

@@ -3,21 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use deia::bot::{Actual, LastExit, Wanted};
 use deia::config::{BackendSpec, Pool};
 use deia::task::TaskId;
 use deia::time::Timestamp;
-use deia::wire::{Bootstrap, Secret, ToWorker};
+use deia::wire::{Launch, ToWorker};
 use tokio::sync::mpsc;
 
 use super::Engine;
 use super::timers::Timer;
-use crate::brain::Millis;
 use crate::brain::bot::{Action, Bot, Drain, Event};
-use crate::fleet::Run;
+use crate::brain::liveness::Heart;
+use crate::fleet::proof::new_launch;
+use crate::fleet::pulse::PulseReader;
 use crate::fleet::spawn::{ProcessHandle, Request};
+use crate::fleet::{Line, Run};
 
 /// Everything the main loop knows of a bot.
 #[derive(Debug)]
@@ -26,9 +27,17 @@ pub(super) struct BotEntry {
     /// The pool it was, or will be, started as.
     pub spec: Arc<Pool>,
     pub run: Run,
+    /// What its process has to show.
+    pub launch: Launch,
     pub process: Option<(u32, ProcessHandle)>,
-    pub session: Option<mpsc::Sender<ToWorker>>,
-    pub secret: Option<Secret>,
+    pub session: Option<Session>,
+    /// Its heartbeats, and what they said.
+    pub pulse: Option<PulseReader>,
+    pub heart: Heart,
+    /// Its release, where it is not this one.
+    pub version: Option<String>,
+    /// What does not end, though it was killed.
+    pub blocked_by: Vec<String>,
     /// Reserved and running tasks, and how often: a client may submit the same one again meanwhile.
     pub tasks: BTreeMap<TaskId, u32>,
     /// What its process was told when it was welcomed.
@@ -37,14 +46,24 @@ pub(super) struct BotEntry {
     pub sandbox: Option<String>,
     pub last_exit: Option<LastExit>,
     pub next_start_at: Option<Timestamp>,
-    pub last_seen: Arc<AtomicU64>,
     timer: u64,
+    /// KILLs sent to its process.
+    kills: u32,
     /// An operator stopped it: the plan leaves it alone.
     pub held: bool,
     /// Its pool's specification has changed since it was started.
     pub outdated: bool,
     /// It does not belong to the fleet any more: forgotten once it has ended.
     pub retired: bool,
+}
+
+/// A bot's connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// Which, of all.
+    pub number: u64,
+    /// Frames to it.
+    pub frames: mpsc::Sender<ToWorker>,
 }
 
 /// What a process was told, and goes by until it is started anew.
@@ -61,26 +80,39 @@ impl BotEntry {
             machine: Bot::default(),
             spec,
             run: 0,
+            launch: Launch(0),
             process: None,
             session: None,
-            secret: None,
+            pulse: None,
+            heart: Heart::heard(0),
+            version: None,
+            blocked_by: Vec::new(),
             tasks: BTreeMap::new(),
             terms: Terms::default(),
             since: Timestamp::now(),
             sandbox: None,
             last_exit: None,
             next_start_at: None,
-            last_seen: Arc::default(),
             timer: 0,
+            kills: 0,
             held: false,
             outdated: false,
             retired: false,
         }
     }
 
-    /// When it last said anything.
-    pub fn seen_at(&self) -> Millis {
-        self.last_seen.load(Ordering::Relaxed)
+    /// Whether this is its connection.
+    pub fn is_on(&self, line: &Line) -> bool {
+        let session = self.session.as_ref();
+        self.run == line.run && session.is_some_and(|session| session.number == line.number)
+    }
+
+    /// What it waits for to end, for people.
+    pub fn blockers(&self) -> Vec<String> {
+        // One KILL may be on its way.
+        let process = self.process.as_ref().filter(|_| self.kills > 1);
+        let own = process.map(|(pid, _)| format!("pid {pid} (the bot itself, despite SIGKILL)"));
+        own.into_iter().chain(self.blocked_by.clone()).collect()
     }
 }
 
@@ -202,20 +234,19 @@ impl Engine {
         }
         entry.outdated = false;
         entry.run = run;
+        entry.launch = new_launch();
         entry.session = None;
         entry.process = None;
+        entry.pulse = None;
+        entry.version = None;
         entry.sandbox = None;
-        entry.last_seen = Arc::default();
-        let secret = new_secret();
-        entry.secret = Some(secret.clone());
+        entry.blocked_by.clear();
+        entry.kills = 0;
         let request = Request {
             bot: id.clone(),
             run,
-            bootstrap: Bootstrap {
-                socket,
-                bot_id: id.to_string(),
-                secret,
-            },
+            launch: entry.launch,
+            socket,
             env: environment(&entry.spec),
             output,
         };
@@ -233,7 +264,7 @@ impl Engine {
         let Some(session) = &entry.session else {
             return false;
         };
-        match session.try_send(frame) {
+        match session.frames.try_send(frame) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
             Err(mpsc::error::TrySendError::Full(_)) => {
@@ -244,9 +275,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn kill(&self, id: &Arc<str>) {
-        if let Some((_, handle)) = self.bots.get(id).and_then(|entry| entry.process.as_ref()) {
+    pub(super) fn kill(&mut self, id: &Arc<str>) {
+        if let Some(entry) = self.bots.get_mut(id)
+            && let Some((_, handle)) = &entry.process
+        {
             handle.kill();
+            entry.kills += 1;
         }
     }
 
@@ -262,9 +296,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn kill_all(&self) {
-        for id in self.bots.keys() {
-            self.kill(id);
+    pub(super) fn kill_all(&mut self) {
+        for id in self.bots.keys().cloned().collect::<Vec<_>>() {
+            self.kill(&id);
         }
     }
 
@@ -328,14 +362,6 @@ impl Engine {
     pub(super) fn is_active(entry: &BotEntry) -> bool {
         entry.machine.wanted() == Wanted::Running || entry.machine.has_process()
     }
-}
-
-fn new_secret() -> Secret {
-    // 244 random bits of the operating system's generator.
-    let mut secret = [0; 32];
-    secret[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-    secret[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-    Secret(secret)
 }
 
 /// What a bot sees of the daemon's environment: what its pool's commands may see.

@@ -2,22 +2,25 @@
 //! and what bots say.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use deia::bot::{Actual, ExitCause, LastExit};
+use deia::bot::{ExitCause, LastExit};
 use deia::config::Pool;
 use deia::task::{Fence, TaskId};
-use deia::wire::{Outcome, ToSupervisor, ToWorker, Welcome};
+use deia::wire::{Launch, Outcome, ToSupervisor, ToWorker, Welcome};
+use sha2::{Digest, Sha256};
 
-use super::bots::{BotEntry, Terms};
+use super::bots::{BotEntry, Session, Terms};
 use super::tasks::{AttemptEnd, Cancel};
 use super::timers::Timer;
 use super::{Engine, Phase};
-use crate::brain::bot::Event;
+use crate::brain::bot::{Event, State};
+use crate::brain::liveness::Heart;
 use crate::brain::{Millis, millis};
-use crate::fleet::exits::{self, Exit, Watched};
+use crate::fleet::exits::{Exit, Origin, Parent, Watched};
+use crate::fleet::pulse::PulseReader;
+use crate::fleet::results::Kept;
 use crate::fleet::spawn::Process;
-use crate::fleet::{Accepted, FleetEvent, Hello, Run};
+use crate::fleet::{Answer, FleetEvent, Hello, Line, Run};
 
 /// A process whose connection has ended may take this long to end as well.
 const DEAF: Millis = 1_000;
@@ -27,22 +30,37 @@ impl Engine {
     pub(super) fn fleet_event(&mut self, event: FleetEvent) {
         match event {
             FleetEvent::Spawned { bot, run, result } => self.spawned(&bot, run, result),
-            FleetEvent::Ended { bot, run, exit } => self.process_ended(&bot, run, exit),
+            FleetEvent::Ended {
+                bot,
+                run,
+                exit,
+                kept,
+            } => self.process_ended(&bot, run, exit, kept),
+            FleetEvent::Lingering { bot, run, left } => self.lingers(&bot, run, left),
             FleetEvent::Hello(hello) => self.hello(hello),
-            FleetEvent::Frame { bot, run, frame } => self.frame(&bot, run, frame),
-            FleetEvent::Closed { bot, run, fault } => self.closed(&bot, run, fault),
+            FleetEvent::Ready {
+                line,
+                sandbox,
+                pulse,
+            } => self.ready(&line, sandbox, pulse),
+            FleetEvent::Frame { line, frame } => self.frame(&line, frame),
+            FleetEvent::Closed { line, fault } => self.closed(&line, fault),
         }
     }
 
     pub(super) fn spawned(&mut self, id: &Arc<str>, run: Run, result: Result<Process, String>) {
         match result {
             Ok(process) => {
-                let watched = Watched {
+                let launch = self.bots.get(id).filter(|entry| entry.run == run);
+                self.exits.watch(Watched {
+                    bot: id.clone(),
+                    run,
+                    launch: launch.map_or(Launch(0), |entry| entry.launch),
                     pid: process.pid,
                     pidfd: process.pidfd,
-                };
-                let (bots, events) = (self.pids.clone(), self.events_to.clone());
-                exits::watch(id.clone(), run, watched, bots, events);
+                    parent: Parent::Daemon,
+                    origin: Origin::Here,
+                });
                 let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) else {
                     process.handle.kill();
                     return;
@@ -50,7 +68,7 @@ impl Engine {
                 tracing::info!(event = "bot_started", bot_id = %id, pid = process.pid, "bot started");
                 entry.process = Some((process.pid, process.handle));
                 // Stopped while it was being started.
-                if entry.machine.actual() == Actual::Stopping {
+                if matches!(entry.machine.state(), State::Stopping(_)) {
                     self.kill(id);
                 }
             }
@@ -66,8 +84,22 @@ impl Engine {
         }
     }
 
-    fn process_ended(&mut self, id: &Arc<str>, run: Run, exit: Exit) {
-        let Some(entry) = self.bots.get(id).filter(|entry| entry.run == run) else {
+    /// Its process has ended; what it had started has not.
+    fn lingers(&mut self, id: &Arc<str>, run: Run, left: Vec<String>) {
+        if let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) {
+            tracing::warn!(event = "bot_lingers", bot_id = %id, left = left.join(", "), "the bot has ended, and something it started does not, not even by SIGKILL; trying again and again");
+            entry.blocked_by = left;
+        }
+    }
+
+    fn process_ended(&mut self, id: &Arc<str>, run: Run, exit: Exit, kept: Vec<Kept>) {
+        if self.bots.get(id).is_none_or(|entry| entry.run != run) {
+            return;
+        }
+        for kept in kept {
+            self.kept_result(kept);
+        }
+        let Some(entry) = self.bots.get(id) else {
             return;
         };
         let (code, signal) = match exit {
@@ -109,7 +141,8 @@ impl Engine {
         };
         entry.process = None;
         entry.session = None;
-        entry.secret = None;
+        entry.pulse = None;
+        entry.blocked_by.clear();
         entry.last_exit = Some(exit);
         self.dispatcher.close(id);
         self.bot_lost_its_tasks(id, run, why);
@@ -117,55 +150,136 @@ impl Engine {
         self.bot_event(id, Event::Ended);
     }
 
-    /// Who a connection is: the secret is of one start of one bot, the pid of one process.
+    /// A process has proved that it is this start of this bot. Whether there is a use for it.
     fn hello(&mut self, hello: Hello) {
-        let Some((id, entry)) = self.bots.get_key_value(hello.bot_id.as_str()) else {
-            return refuse(&hello, "no such bot");
+        let known = self.bots.get_key_value(hello.bot_id.as_str());
+        let Some((id, entry)) = known.filter(|(_, entry)| entry.launch == hello.launch) else {
+            return dismiss(hello, "no bot of this name is expected to be this process");
         };
         let id = id.clone();
-        if entry.secret.as_ref() != Some(&hello.secret) {
-            return refuse(&hello, "the secret is of no bot that was started");
+        match (entry.machine.state(), hello.back.is_some()) {
+            (State::Starting, false) => self.welcome_new(&id, hello),
+            (State::Found | State::Ready | State::Busy | State::Draining(_), true) => {
+                self.welcome_back(&id, hello)
+            }
+            // It was told already, and says no more than that it is there.
+            (State::Stopping(_), _) => dismiss(hello, "it is being stopped"),
+            _ => dismiss(hello, "it is not being started"),
         }
-        if hello.peer_pid.is_some_and(|pid| pid != hello.pid) {
-            return refuse(&hello, "the connection is another process's");
-        }
-        if let Some((pid, _)) = entry.process
-            && pid != hello.pid
-        {
-            return refuse(&hello, "the process is not the one that was started");
-        }
-        if entry.machine.actual() != Actual::Starting {
-            return refuse(&hello, "the bot is not being started");
-        }
-        let welcome = ToWorker::Welcome(Box::new(self.welcome(&entry.spec)));
+    }
+
+    fn welcome_new(&mut self, id: &Arc<str>, hello: Hello) {
+        let now = self.now();
+        let Some(entry) = self.bots.get(id) else {
+            return;
+        };
+        let welcome = self.welcome(&entry.spec);
         let terms = Terms {
-            slots: self.slots_of(&entry.spec),
+            slots: welcome.max_concurrent_tasks,
             heartbeat_seconds: self.config.supervision.heartbeat_seconds,
             stop_timeout_seconds: self.config.supervision.stop_timeout_seconds,
         };
+        let frame = ToWorker::Welcome(Box::new(welcome));
+        if let Some(entry) = self.bots.get_mut(id) {
+            entry.terms = terms;
+            entry.heart = Heart::heard(now);
+        }
+        self.connect(id, hello, frame);
+    }
+
+    /// A bot that lost its supervisor, this one or an earlier one, goes on.
+    fn welcome_back(&mut self, id: &Arc<str>, mut hello: Hello) {
         let now = self.now();
-        let Some(entry) = self.bots.get_mut(&id) else {
+        let Some((back, pulse)) = hello.back.take() else {
             return;
         };
-        // A secret opens one connection.
-        entry.secret = None;
-        entry.terms = terms;
-        entry.last_seen.store(now, Ordering::Relaxed);
+        let Some(entry) = self.bots.get(id) else {
+            return;
+        };
+        let today = self.welcome(&entry.spec).terms;
+        let run = entry.run;
+        let reunion = self.reunite(id, run, &back);
+        let taken_over = reunion.kept.len();
+        let welcome = ToWorker::WelcomeBack {
+            kept: reunion.kept,
+            orphan_grace_ms: millis(self.config.supervision.orphan_grace_seconds),
+        };
+        let version = hello.version.clone();
+        if let Some(entry) = self.bots.get_mut(id) {
+            entry.terms = Terms {
+                slots: back.max_concurrent_tasks,
+                heartbeat_seconds: back.heartbeat_ms as f64 / 1000.0,
+                stop_timeout_seconds: back.stop_timeout_ms as f64 / 1000.0,
+            };
+            entry.outdated |= back.terms != today;
+            entry.version = (version != deia::VERSION).then_some(version);
+            entry.heart = Heart::heard(now);
+            entry.pulse = pulse;
+            entry.sandbox = Some(back.sandbox);
+        }
+        let found = self.bots.get(id).map(|entry| entry.machine.state()) == Some(State::Found);
+        self.connect(id, hello, welcome);
+        for cancel in reunion.cancels {
+            self.send(id, run, cancel);
+        }
+        if found {
+            tracing::info!(event = "bot_adopted", bot_id = %id, tasks = taken_over, "a bot of an earlier daemon is taken over, with what it has");
+            self.bot_event(id, Event::Ready);
+            self.roll();
+        } else {
+            tracing::warn!(event = "bot_reconnected", bot_id = %id, tasks = taken_over, "a bot lost its connection and is back");
+            self.reopen(id);
+        }
+    }
+
+    /// The bot takes tasks again, where it did.
+    fn reopen(&mut self, id: &Arc<str>) {
+        let Some(entry) = self.bots.get(id) else {
+            return;
+        };
+        if entry.machine.takes_tasks() {
+            let (pool, slots) = (entry.spec.name.clone(), entry.terms.slots);
+            self.dispatcher.open(id, &pool, slots);
+        }
+    }
+
+    fn connect(&mut self, id: &Arc<str>, hello: Hello, welcome: ToWorker) {
+        self.lines += 1;
+        let number = self.lines;
+        let Some(entry) = self.bots.get_mut(id) else {
+            return;
+        };
         if hello.frames.try_send(welcome).is_ok() {
-            entry.session = Some(hello.frames);
-            let accepted = Accepted {
-                bot: id,
+            entry.session = Some(Session {
+                number,
+                frames: hello.frames,
+            });
+            let line = Line {
+                bot: id.clone(),
                 run: entry.run,
-                last_seen: entry.last_seen.clone(),
+                number,
             };
             // A connection that is gone again ends its process, which is seen.
-            let _ = hello.accept.send(accepted);
+            let _ = hello.answer.send(Answer::Accepted { line });
         }
+    }
+
+    fn ready(&mut self, line: &Line, sandbox: String, pulse: Option<PulseReader>) {
+        let Some(entry) = self
+            .bots
+            .get_mut(&line.bot)
+            .filter(|entry| entry.is_on(line))
+        else {
+            return;
+        };
+        entry.sandbox = Some(sandbox);
+        entry.pulse = pulse;
+        self.bot_event(&line.bot, Event::Ready);
     }
 
     fn welcome(&self, spec: &Pool) -> Welcome {
         let rules = &self.config.supervision;
-        Welcome {
+        let mut welcome = Welcome {
             pool: spec.name.clone(),
             backend: spec.backend.clone(),
             fallback: spec.fallback.clone(),
@@ -177,20 +291,24 @@ impl Engine {
             stop_timeout_ms: millis(rules.stop_timeout_seconds),
             work_root: self.home.work(),
             max_concurrent_tasks: self.slots_of(spec),
+            spool: self.home.spool(),
+            orphan_grace_ms: millis(rules.orphan_grace_seconds),
+            terms: [0; 32],
+        };
+        // As it is encoded: whatever is different in there makes another bot.
+        let mut bytes = Vec::new();
+        if deia::wire::encode(&welcome, &mut bytes).is_ok() {
+            welcome.terms = Sha256::digest(&bytes).into();
         }
+        welcome
     }
 
-    fn frame(&mut self, id: &Arc<str>, run: Run, frame: ToSupervisor) {
-        if self.bots.get(id).is_none_or(|entry| entry.run != run) {
+    fn frame(&mut self, line: &Line, frame: ToSupervisor) {
+        let (id, run) = (&line.bot, line.run);
+        if self.bots.get(id).is_none_or(|entry| !entry.is_on(line)) {
             return;
         }
         match frame {
-            ToSupervisor::Ready { sandbox } => {
-                if let Some(entry) = self.bots.get_mut(id) {
-                    entry.sandbox = Some(sandbox);
-                }
-                self.bot_event(id, Event::Ready);
-            }
             ToSupervisor::Started { task, fence } if self.has(id, run, &task, fence) => {
                 self.started(&task, fence);
             }
@@ -223,9 +341,7 @@ impl Engine {
                 }
             }
             // The connection handles these itself.
-            ToSupervisor::Hello { .. }
-            | ToSupervisor::Heartbeat { .. }
-            | ToSupervisor::Output { .. } => {}
+            ToSupervisor::Hello(_) | ToSupervisor::Ready { .. } | ToSupervisor::Output { .. } => {}
         }
     }
 
@@ -235,8 +351,10 @@ impl Engine {
         attempt.is_some_and(|a| a.fence == fence && a.bot == *id && a.run == run)
     }
 
-    fn closed(&mut self, id: &Arc<str>, run: Run, fault: Option<String>) {
-        let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) else {
+    fn closed(&mut self, line: &Line, fault: Option<String>) {
+        let (id, run) = (&line.bot, line.run);
+        // One that has dialled in again is on another line already.
+        let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.is_on(line)) else {
             return;
         };
         entry.session = None;
@@ -246,7 +364,7 @@ impl Engine {
                 tracing::warn!(event = "bot_protocol", bot_id = %id, error = %fault, "the bot broke the protocol; ending it");
                 self.bot_event(id, Event::Stuck(ExitCause::Protocol));
             }
-            // Most likely its process has ended, and how is about to be known.
+            // Most likely its process has ended, and how is about to be known; or it dials again.
             None => self
                 .timers
                 .at(self.now() + DEAF, Timer::Deaf(id.clone(), run)),
@@ -262,12 +380,13 @@ impl Engine {
     }
 }
 
-fn refuse(hello: &Hello, why: &str) {
-    tracing::warn!(event = "bot_refused", bot_id = %hello.bot_id, pid = hello.peer_pid, reason = why, "a connection to the bots' socket was refused");
+fn dismiss(hello: Hello, why: &str) {
+    tracing::warn!(event = "bot_dismissed", bot_id = %hello.bot_id, pid = hello.pid, reason = why, "a bot dialled in that there is no use for; it is told to end");
+    let _ = hello.answer.send(Answer::Dismissed);
 }
 
 /// A bot's error text, cut to what the protocol allows.
-fn bounded(outcome: Outcome) -> Outcome {
+pub(super) fn bounded(outcome: Outcome) -> Outcome {
     const MAX_ERROR_BYTES: usize = 4096;
     match outcome {
         Outcome::Failed { mut error, kind } if error.len() > MAX_ERROR_BYTES => {

@@ -1,6 +1,8 @@
 //! What is due by time: scheduled tasks, tasks that waited too long, old tasks, silent bots.
 
-use deia::bot::{Actual, ExitCause};
+use std::collections::BTreeSet;
+
+use deia::bot::ExitCause;
 use deia::time::Timestamp;
 
 use super::outcomes::Pending;
@@ -9,13 +11,11 @@ use super::timers::Timer;
 use super::{Engine, Phase};
 use crate::brain::bot::Event;
 use crate::brain::{Millis, millis};
+use crate::fleet::pulse::PulseReader;
 use crate::store::{Op, Ready};
 
 /// Tasks made ready, expired or removed in one transaction.
 const PORTION: usize = 1000;
-
-/// Heartbeats a bot may miss.
-const MISSED_BEATS: f64 = 3.0;
 
 /// What a bot may take beyond a task's own time-out before it counts as stuck.
 const OVERDUE_MARGIN: Millis = 5_000;
@@ -38,19 +38,23 @@ impl Engine {
     pub(super) fn watch(&mut self) {
         let now = self.now();
         self.timers.at(now + self.watch_interval(), Timer::Watch);
-        let silent = self
-            .bots
-            .iter()
-            .filter(|(_, bot)| {
-                let beats = bot.machine.takes_tasks() || bot.machine.actual() == Actual::Draining;
-                let patience = millis(bot.terms.heartbeat_seconds * MISSED_BEATS).max(1_000);
-                beats && now.saturating_sub(bot.seen_at()) > patience
-            })
-            .map(|(id, _)| id.clone());
+        let mut silent = Vec::new();
+        for (id, bot) in &mut self.bots {
+            // In memory: this waits for nobody.
+            bot.heart
+                .look(bot.pulse.as_ref().and_then(PulseReader::read), now);
+            let interval = millis(bot.terms.heartbeat_seconds);
+            if bot.machine.must_beat() && bot.heart.is_silent(now, interval) {
+                silent.push(id.clone());
+            }
+        }
         let overdue = self.in_flight.values().filter(|attempt| {
             let allowed = match attempt.cancel {
                 Cancel::Task { since } | Cancel::Attempt { since } => since,
-                Cancel::No => attempt.since.saturating_add(attempt.ready.timeout_ms),
+                Cancel::No => attempt
+                    .since
+                    .saturating_add(attempt.ready.timeout_ms)
+                    .saturating_sub(attempt.ran_before),
             };
             let bot = self.bots.get(&attempt.bot);
             let stop_timeout = bot.map_or(0, |bot| millis(bot.terms.stop_timeout_seconds));
@@ -60,13 +64,14 @@ impl Engine {
                         .saturating_add(stop_timeout)
                         .saturating_add(OVERDUE_MARGIN)
         });
-        let mut stuck: Vec<_> = silent
-            .chain(overdue.map(|attempt| attempt.bot.clone()))
-            .collect();
-        stuck.dedup();
-        for bot in stuck {
-            tracing::warn!(event = "bot_stuck", bot_id = %bot, "the bot does not answer; ending it");
+        let overdue: BTreeSet<_> = overdue.map(|attempt| attempt.bot.clone()).collect();
+        for bot in silent {
+            tracing::warn!(event = "bot_stuck", bot_id = %bot, "the bot's main loop does not turn; ending it");
             self.bot_event(&bot, Event::Stuck(ExitCause::HeartbeatTimeout));
+        }
+        for bot in overdue {
+            tracing::warn!(event = "bot_stuck", bot_id = %bot, "the bot does not end a task that has run out of time; ending it");
+            self.bot_event(&bot, Event::Stuck(ExitCause::TaskTimeout));
         }
         self.waiters.retain(|_, waiters| {
             waiters.retain(|waiter| !waiter.is_closed());

@@ -18,11 +18,13 @@ mod contacts;
 mod fleet;
 mod housekeeping;
 mod outcomes;
+mod takeover;
 mod tasks;
 mod timers;
 mod views;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::bots::BotEntry;
 use self::outcomes::Pending;
+pub use self::takeover::Estate;
 use self::tasks::InFlight;
 use self::timers::{Timer, Timers};
 use super::command::Command;
@@ -42,8 +45,8 @@ use crate::brain::dispatch::Dispatcher;
 use crate::brain::plan::Limits;
 use crate::brain::window::LANE_TASKS;
 use crate::brain::{Millis, millis};
+use crate::fleet::exits::Exits;
 use crate::fleet::outputs::Outputs;
-use crate::fleet::pids::BotPids;
 use crate::fleet::spawn::Spawner;
 use crate::fleet::{FleetEvent, Run};
 use crate::store::{Committed, Op, Outcome, Ready, Store, StoreError, Ticket};
@@ -68,14 +71,14 @@ pub struct Parts {
     pub commands: mpsc::Receiver<Command>,
     /// Reports of the fleet.
     pub events: mpsc::Receiver<FleetEvent>,
-    /// To watch processes.
-    pub events_to: mpsc::Sender<FleetEvent>,
+    /// Watches processes.
+    pub exits: Exits,
     /// Starts processes.
     pub spawner: Spawner,
     /// What running tasks say.
     pub outputs: Outputs,
-    /// Which processes are bots.
-    pub pids: BotPids,
+    /// What an earlier daemon left.
+    pub estate: Estate,
     /// When the daemon started.
     pub epoch: Instant,
     /// Where its condition is shown.
@@ -96,11 +99,10 @@ pub struct Engine {
     home: Home,
     config: Arc<Config>,
     store: Arc<dyn Store>,
-    events_to: mpsc::Sender<FleetEvent>,
+    exits: Exits,
     internal_to: mpsc::Sender<Internal>,
     spawner: Spawner,
     outputs: Outputs,
-    pids: BotPids,
     epoch: Instant,
     condition: watch::Sender<Condition>,
 
@@ -109,12 +111,16 @@ pub struct Engine {
     /// The pools' bots in the order people see them.
     order: Vec<Arc<str>>,
     runs: Run,
+    /// Connections of bots so far.
+    lines: u64,
     in_flight: HashMap<TaskId, InFlight>,
     /// Tasks that wait for their time.
     scheduled: i64,
     next_due: Option<Timestamp>,
     due_number: u64,
     waiters: HashMap<TaskId, Vec<oneshot::Sender<TaskStatus>>>,
+    /// Results taken from a bot's file, which goes once they are durable.
+    on_disk: HashMap<TaskId, PathBuf>,
 
     pending: HashMap<Ticket, Pending>,
     next_ticket: Ticket,
@@ -171,24 +177,25 @@ impl Engine {
             limits: Limits::of(&parts.config.bot_limits),
             config: parts.config,
             store: parts.store,
-            events_to: parts.events_to,
+            exits: parts.exits,
             internal_to,
             spawner: parts.spawner,
             outputs: parts.outputs,
-            pids: parts.pids,
             epoch: parts.epoch,
             condition: parts.condition,
             dispatcher: Dispatcher::default(),
             bots: BTreeMap::new(),
             order: Vec::new(),
             runs: 0,
+            lines: 0,
             in_flight: HashMap::new(),
             scheduled: 0,
             next_due: None,
             due_number: 0,
             waiters: HashMap::new(),
+            on_disk: HashMap::new(),
             pending: HashMap::new(),
-            next_ticket: 0,
+            next_ticket: 1,
             outbox: Vec::new(),
             leftovers: Vec::new(),
             store_fault: None,
@@ -200,7 +207,7 @@ impl Engine {
             phase: Phase::Running,
             condition_stale: true,
         };
-        engine.take_over(&mut committed).await?;
+        engine.take_over(&mut committed, parts.estate).await?;
         engine.begin();
         let _ = ready.send(());
 
@@ -236,33 +243,6 @@ impl Engine {
         }
     }
 
-    /// What an earlier daemon left in the store.
-    async fn take_over(
-        &mut self,
-        committed: &mut mpsc::Receiver<Committed>,
-    ) -> Result<(), StoreError> {
-        let at = Timestamp::now();
-        let released = match self.ask_store(committed, Op::ReleaseAll { at }).await? {
-            Outcome::Released { count } => count,
-            _ => 0,
-        };
-        if released > 0 {
-            tracing::warn!(
-                event = "tasks_recovered",
-                count = released,
-                "tasks that an earlier daemon had given to bots are queued again"
-            );
-        }
-        self.dispatcher.configure(self.pool_facts());
-        for (demand, counts) in self.store.demands().await? {
-            self.dispatcher.counted(&demand, counts);
-        }
-        self.next_due = self.store.next_due().await?;
-        let counts = self.store.counts().await?;
-        self.scheduled = i64::try_from(counts.of(TaskStatus::Scheduled)).unwrap_or(i64::MAX);
-        Ok(())
-    }
-
     async fn ask_store(
         &mut self,
         committed: &mut mpsc::Receiver<Committed>,
@@ -282,7 +262,6 @@ impl Engine {
     }
 
     fn begin(&mut self) {
-        self.next_ticket = 1;
         self.load_override();
         self.apply_plan();
         self.timers

@@ -12,6 +12,7 @@ use super::{Engine, Phase};
 use crate::brain::window::Waiting;
 use crate::daemon::command::{Acted, Refused, Reply, Submitted};
 use crate::fleet::Run;
+use crate::fleet::results::Results;
 use crate::store::{Committed, Op, Outcome, Ready, StoreError};
 
 /// What an operation was for.
@@ -214,6 +215,7 @@ impl Engine {
             failures,
             losses,
             since: self.now(),
+            ran_before: 0,
             started_at: None,
         };
         self.assign(in_flight, content);
@@ -221,6 +223,9 @@ impl Engine {
 
     /// An attempt's end is durable.
     fn finished(&mut self, task: &TaskId, fence: Fence, detail: &Detail, outcome: &Outcome) {
+        if let Some(file) = self.on_disk.remove(task) {
+            Results::put_away(file);
+        }
         let Some(attempt) = self.in_flight.remove(task) else {
             return;
         };
@@ -256,7 +261,7 @@ impl Engine {
 
     fn log_end(&self, attempt: &InFlight, status: TaskStatus, detail: &Detail) {
         let (bot, task, n) = (&*attempt.bot, &attempt.ready.id, attempt.fence.attempt);
-        let milliseconds = self.now().saturating_sub(attempt.since);
+        let milliseconds = self.now().saturating_sub(attempt.since) + attempt.ran_before;
         match status {
             TaskStatus::Succeeded => {
                 tracing::info!(event = "task_completed", bot_id = bot, task_id = %task, attempt = n, milliseconds, "task completed");

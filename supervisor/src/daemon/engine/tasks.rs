@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use deia::task::{AttemptStatus, Fence, TaskId, TaskStatus};
 use deia::time::Timestamp;
-use deia::wire::{self, Assignment, ToWorker};
+use deia::wire::{self, Assignment, CancelOf, ToWorker};
 
 use super::outcomes::{Pending, Settle};
 use super::{Engine, Phase};
@@ -15,7 +15,7 @@ use crate::brain::dispatch::Admission;
 use crate::brain::retry::{self, DeadCause, Verdict};
 use crate::daemon::command::{Acted, Refused, Reply, Submitted};
 use crate::fleet::Run;
-use crate::store::{Counts, End, Lease, NewTask, Op, Ready, TaskResult};
+use crate::store::{Counts, End, Lease, NewTask, Op, RELEASED_ERROR, Ready, TaskResult};
 
 /// A bot's hold on a task, from the commit of its lease to the commit of its end.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(super) struct InFlight {
     pub failures: u32,
     pub losses: u32,
     pub since: Millis,
+    /// How long it had run before `since`, under another daemon.
+    pub ran_before: Millis,
     pub started_at: Option<Timestamp>,
 }
 
@@ -55,6 +57,17 @@ pub(super) enum Cancel {
     },
 }
 
+impl Cancel {
+    /// What the bot is told.
+    pub fn of(self) -> Option<CancelOf> {
+        match self {
+            Self::No => None,
+            Self::Task { .. } => Some(CancelOf::Task),
+            Self::Attempt { .. } => Some(CancelOf::Attempt),
+        }
+    }
+}
+
 /// How a running attempt came to its end.
 #[derive(Debug)]
 pub(super) enum AttemptEnd {
@@ -64,6 +77,8 @@ pub(super) enum AttemptEnd {
     BotLost(String),
     /// The lease came too late for its bot.
     TakenBack,
+    /// An earlier daemon's lease that nobody holds.
+    Released,
 }
 
 impl Engine {
@@ -276,8 +291,8 @@ impl Engine {
     fn verdict(&self, attempt: &InFlight, end: AttemptEnd, at: Timestamp) -> (End, Detail) {
         let id = &attempt.ready.id;
         let cancelled = matches!(attempt.cancel, Cancel::Task { .. });
-        let taken_back = || {
-            let error = "taken back".to_owned();
+        let taken_back = |error: &str| {
+            let error = error.to_owned();
             let end = End::Retry {
                 status: AttemptStatus::Lost,
                 error,
@@ -305,7 +320,10 @@ impl Engine {
             }
             // Also of an attempt that failed or was lost while it was being cancelled.
             _ if cancelled => (End::Cancelled, Detail::new(None, None)),
-            AttemptEnd::Reported(wire::Outcome::Cancelled) | AttemptEnd::TakenBack => taken_back(),
+            AttemptEnd::Reported(wire::Outcome::Cancelled) | AttemptEnd::TakenBack => {
+                taken_back("taken back")
+            }
+            AttemptEnd::Released => taken_back(RELEASED_ERROR),
             AttemptEnd::Reported(wire::Outcome::Failed { error, kind }) => {
                 self.failed(attempt, retry::Ended::Failed(kind), error, at)
             }
@@ -366,7 +384,9 @@ impl Engine {
             if attempt.cancel == Cancel::No {
                 attempt.cancel = Cancel::Task { since };
                 let (bot, run, fence) = (attempt.bot.clone(), attempt.run, attempt.fence);
-                self.send(&bot, run, ToWorker::Cancel { task: id, fence });
+                let of = CancelOf::Task;
+                let task = id;
+                self.send(&bot, run, ToWorker::Cancel { task, fence, of });
             } else {
                 attempt.cancel = Cancel::Task { since };
             }
@@ -413,6 +433,7 @@ impl Engine {
                     ToWorker::Cancel {
                         task: id.clone(),
                         fence,
+                        of: CancelOf::Attempt,
                     },
                 );
                 told += 1;

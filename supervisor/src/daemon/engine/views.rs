@@ -36,6 +36,8 @@ impl Engine {
                     sandbox: entry.sandbox.clone(),
                     last_exit: entry.last_exit,
                     next_start_at: entry.next_start_at,
+                    blocked_by: entry.blockers(),
+                    version: entry.version.clone(),
                 })
             })
             .collect()

@@ -84,6 +84,7 @@ macro_rules! conformance {
                 pages_are_stable_under_writes,
                 filters_select,
                 demands_count_what_is_ready,
+                what_runs_is_listed_with_who_has_it,
                 counts_are_what_a_recount_gives,
                 unknown_names_are_nothing,
                 after_close_nothing_is_taken,

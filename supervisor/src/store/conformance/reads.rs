@@ -184,6 +184,23 @@ pub(in crate::store) async fn counts_are_what_a_recount_gives(mut h: Harness) {
     }
 }
 
+pub(in crate::store) async fn what_runs_is_listed_with_who_has_it(mut h: Harness) {
+    let waiting = h.submit(task("waits")).await;
+    let first = h.submit(urgent("first", Priority::P3)).await;
+    let second = h.submit(urgent("second", Priority::P0)).await;
+    h.lease(second).await;
+    h.lease(first).await;
+    let running = h.store().running().await.unwrap();
+    let seen: Vec<_> = running
+        .iter()
+        .map(|leased| (leased.ready.seq, leased.attempt, leased.bot_id.as_str()))
+        .collect();
+    assert_eq!(seen, [(first, 1, "coder"), (second, 1, "coder")]);
+    assert_eq!((running[0].failures, running[0].losses), (0, 0));
+    assert_eq!(&*running[1].ready.demand, "general");
+    assert!(running.iter().all(|leased| leased.ready.seq != waiting));
+}
+
 pub(in crate::store) async fn unknown_names_are_nothing(h: Harness) {
     let nobody = id("nobody");
     assert_eq!(h.store().task(nobody.clone()).await.unwrap(), None);

@@ -54,7 +54,7 @@ use wal::Wal;
 use writer::{State, Writer};
 
 use super::{
-    Committed, DemandCount, Op, Ready, Seq, StatusCounts, Store, StoreError, TaskFilter,
+    Committed, DemandCount, Leased, Op, Ready, Seq, StatusCounts, Store, StoreError, TaskFilter,
     TaskRecord, Ticket,
 };
 
@@ -219,6 +219,10 @@ impl Store for SqliteStore {
 
     fn demands(&self) -> BoxFuture<'static, Result<Vec<DemandCount>, StoreError>> {
         self.read(read::Reader::demands)
+    }
+
+    fn running(&self) -> BoxFuture<'static, Result<Vec<Leased>, StoreError>> {
+        self.read(read::Reader::running)
     }
 
     fn next_due(&self) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>> {

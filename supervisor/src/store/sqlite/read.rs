@@ -12,7 +12,7 @@ use super::parts;
 use super::record::record;
 use super::row::{TaskRow, task_columns};
 use super::sweep::bound;
-use crate::store::{DemandCount, MAX_COUNTED_AHEAD, Ready, Seq, TaskFilter, TaskRecord};
+use crate::store::{DemandCount, Leased, MAX_COUNTED_AHEAD, Ready, Seq, TaskFilter, TaskRecord};
 
 /// A status with fewer tasks than this is listed by its own index and sorted; with more, the
 /// newest tasks are looked through until the page is full.
@@ -123,6 +123,24 @@ impl Reader {
         Ok(demands)
     }
 
+    pub(super) fn running(&mut self) -> Result<Vec<Leased>, Fault> {
+        let rows = TaskRow::all(self.conn.prepare_cached(RUNNING)?, [])?;
+        rows.into_iter()
+            .map(|row| {
+                let bot = row
+                    .bot
+                    .ok_or_else(|| Fault::damaged(format!("tasks {}: no bot", row.seq)))?;
+                Ok(Leased {
+                    ready: row.ready(&self.conn, &mut self.names)?,
+                    attempt: row.attempt,
+                    failures: row.failures,
+                    losses: row.losses,
+                    bot_id: self.names.name(&self.conn, bot)?.to_string(),
+                })
+            })
+            .collect()
+    }
+
     pub(super) fn ahead_of(
         &mut self,
         demand: &str,
@@ -149,6 +167,13 @@ impl Reader {
         Ok(count.cast_unsigned())
     }
 }
+
+/// Every leased task.
+pub(super) const RUNNING: &str = concat!(
+    "SELECT ",
+    task_columns!(),
+    " FROM tasks INDEXED BY tasks_running WHERE status = 2 ORDER BY seq"
+);
 
 pub(super) fn next_due(conn: &Connection) -> Result<Option<Timestamp>, Fault> {
     let next: Option<i64> = conn

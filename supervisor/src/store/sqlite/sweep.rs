@@ -59,14 +59,7 @@ impl Engine {
 
     /// As many as were running: the fleet's size bounds it.
     pub(super) fn release_all(&mut self, at: Timestamp) -> Result<Outcome, Fault> {
-        let running = TaskRow::all(
-            self.conn.prepare_cached(concat!(
-                "SELECT ",
-                task_columns!(),
-                " FROM tasks INDEXED BY tasks_running WHERE status = 2 ORDER BY seq"
-            ))?,
-            [],
-        )?;
+        let running = TaskRow::all(self.conn.prepare_cached(read::RUNNING)?, [])?;
         let mut count = 0;
         for mut row in running {
             self.end_attempt(&row, AttemptStatus::Lost, at, Some(RELEASED_ERROR))?;

@@ -84,27 +84,24 @@ pub(super) async fn run(
             tokio::join!(
                 pipes::stdout(stdout, sink),
                 pipes::stderr(stderr, log, &mut tail)
-            )
-            .0
+            );
         };
         tokio::pin!(feed, pump);
-        let (mut fed, mut pumped) = (false, None);
+        let (mut fed, mut pumped) = (false, false);
         let status = loop {
             tokio::select! {
                 status = tree.wait() => break status,
                 () = &mut feed, if !fed => fed = true,
-                result = &mut pump, if pumped.is_none() => pumped = Some(result),
+                () = &mut pump, if !pumped => pumped = true,
             }
         };
-        if pumped.is_none() {
-            pumped = timeout(PIPE_GRACE, &mut pump).await.ok();
+        if !pumped {
+            pumped = timeout(PIPE_GRACE, &mut pump).await.is_ok();
         }
         tree.end(context.stop_timeout.min(LEFTOVER_PATIENCE)).await;
-        if pumped.is_none() {
-            pumped = timeout(PIPE_PATIENCE, &mut pump).await.ok();
-        }
-        if let Some(Err(gone)) = pumped {
-            return Err(gone.into());
+        if !pumped {
+            // What it did not say by then is held by a process outside of the tree.
+            let _ = timeout(PIPE_PATIENCE, &mut pump).await;
         }
         status.map_err(|e| Failure::backend(format!("'{program}': {e}")))?
     };

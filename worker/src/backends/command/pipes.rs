@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::log;
 use crate::secret_file::Secret;
-use crate::sink::{Gone, Sink};
+use crate::sink::Sink;
 use crate::text::{Decoder, Tail};
 
 const READ_BYTES: usize = 16 * 1024;
@@ -15,14 +15,14 @@ const READ_BYTES: usize = 16 * 1024;
 const MAX_LOG_LINE_BYTES: usize = 8 * 1024;
 
 /// Reads to the end. While the sink waits nothing is read, so the program waits too.
-pub async fn stdout(pipe: Option<impl AsyncRead + Unpin>, sink: &mut Sink) -> Result<(), Gone> {
-    let Some(mut pipe) = pipe else { return Ok(()) };
+pub async fn stdout(pipe: Option<impl AsyncRead + Unpin>, sink: &mut Sink) {
+    let Some(mut pipe) = pipe else { return };
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         match pipe.read(&mut buffer).await {
             Ok(0) | Err(_) => return sink.write(decoder.finish()).await,
-            Ok(n) => sink.write(&decoder.push(&buffer[..n])).await?,
+            Ok(n) => sink.write(&decoder.push(&buffer[..n])).await,
         }
     }
 }
