@@ -31,6 +31,7 @@ mod http;
 mod llama;
 mod processes;
 mod scripted;
+mod threads;
 
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,7 @@ pub use http::{Http, Response};
 pub use llama::Llama;
 pub use processes::{Process, descendants, processes_of};
 pub use scripted::Scripted;
+pub use threads::Halted;
 
 /// Long enough for anything on a busy machine; nothing is measured by it.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -18,6 +18,7 @@ mod contacts;
 mod fleet;
 mod housekeeping;
 mod outcomes;
+mod service;
 mod tasks;
 mod timers;
 mod views;
@@ -33,11 +34,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::bots::BotEntry;
 use self::outcomes::Pending;
+use self::service::Service;
 use self::tasks::InFlight;
 use self::timers::{Timer, Timers};
 use super::command::Command;
 use super::health::Condition;
 use super::home::Home;
+use super::service::Link;
 use crate::brain::dispatch::Dispatcher;
 use crate::brain::plan::Limits;
 use crate::brain::window::LANE_TASKS;
@@ -80,6 +83,8 @@ pub struct Parts {
     pub epoch: Instant,
     /// Where its condition is shown.
     pub condition: watch::Sender<Condition>,
+    /// The service manager, where there is one.
+    pub service: Option<Link>,
 }
 
 /// Answers to what the engine asked for itself.
@@ -103,6 +108,7 @@ pub struct Engine {
     pids: BotPids,
     epoch: Instant,
     condition: watch::Sender<Condition>,
+    service: Option<Service>,
 
     dispatcher: Dispatcher,
     bots: BTreeMap<Arc<str>, BotEntry>,
@@ -178,6 +184,7 @@ impl Engine {
             pids: parts.pids,
             epoch: parts.epoch,
             condition: parts.condition,
+            service: parts.service.map(Service::new),
             dispatcher: Dispatcher::default(),
             bots: BTreeMap::new(),
             order: Vec::new(),
@@ -289,6 +296,7 @@ impl Engine {
             .at(self.now() + self.watch_interval(), Timer::Watch);
         self.timers.at(self.now(), Timer::Housekeeping);
         self.arm_due();
+        self.probe_store();
     }
 
     fn command(&mut self, command: Command) {
@@ -351,6 +359,8 @@ impl Engine {
             Timer::ExpireMore => self.expire_old(),
             Timer::RemoveMore => self.remove_old(),
             Timer::StoreAgain => self.store_again(),
+            Timer::Probe => self.probe_store(),
+            Timer::ExtendStop => self.extend_stop(),
             Timer::StopNow => self.hurry(),
         }
     }
@@ -380,6 +390,7 @@ impl Engine {
         if std::mem::take(&mut self.condition_stale) {
             self.show_condition();
         }
+        self.take_census();
     }
 
     /// Hands the store an operation with the next batch.
@@ -414,8 +425,9 @@ impl Engine {
                 let patience = millis(self.config.supervision.stop_timeout_seconds);
                 self.stop_all(crate::brain::bot::Drain::Within(patience));
                 // Time for the bots to finish, to end what they started, and some for the disk.
-                self.timers
-                    .at(self.now() + patience * 2 + 2_000, Timer::StopNow);
+                let deadline = self.now() + patience * 2 + 2_000;
+                self.timers.at(deadline, Timer::StopNow);
+                self.stopping_until(deadline);
             }
             Phase::Stopping => self.hurry(),
             Phase::Hurrying => {}
