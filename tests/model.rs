@@ -7,7 +7,6 @@
 #![allow(
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test stops at the first surprise, also in its helpers"
 )]
@@ -18,7 +17,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::time::Duration;
 
-use common::{Daemon, Llama};
+use common::{Daemon, Llama, skipped};
 use serde_json::{Value, json};
 
 const TASKS: usize = 50;
@@ -31,7 +30,7 @@ fn fifty_tasks_at_once_on_two_bots() {
     let llama = match Llama::start(&["--parallel", "4"]) {
         Ok(llama) => llama,
         Err(why) => {
-            println!("SKIPPED model: {why}");
+            skipped("model", &why);
             return;
         }
     };

@@ -29,8 +29,10 @@ mod ctl;
 mod daemon;
 mod http;
 mod llama;
+mod machine;
 mod processes;
 mod scripted;
+mod threads;
 
 use std::time::{Duration, Instant};
 
@@ -38,11 +40,24 @@ pub use ctl::{Output, deiactl, deiactl_command};
 pub use daemon::{Builder, Daemon};
 pub use http::{Http, Response};
 pub use llama::Llama;
+pub use machine::{Machine, on_machine};
 pub use processes::{Process, descendants, processes_of};
 pub use scripted::Scripted;
+pub use threads::Halted;
 
 /// Long enough for anything on a busy machine; nothing is measured by it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Says that a test could not be made here, and why. Past the test harness, which shows what a test prints
+/// only when it fails; `.ci/run` counts the line.
+pub fn skipped(test: &str, why: &str) {
+    use std::io::Write as _;
+    // In one piece and from the start of a line, whatever other tests are printing.
+    let line = format!("\nSKIPPED {test}: {}\n", why.trim().replace('\n', " "));
+    std::io::stdout()
+        .write_all(line.as_bytes())
+        .expect("standard output");
+}
 
 /// Looks again and again until `look` finds something; fails the test after `timeout`.
 #[track_caller]

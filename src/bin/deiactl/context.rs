@@ -1,9 +1,9 @@
 //! What every verb is given.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use deia::client::{Client, ClientError, Search, Surroundings, Target};
+use deia::client::{Client, ClientError, SYSTEM_ADMIN_SOCKET, Search, Surroundings, Target};
 
 use crate::cli::Globals;
 use crate::failure::Failure;
@@ -39,7 +39,7 @@ impl Context {
 
     /// Which daemon.
     pub fn target(&self) -> Result<Target, ClientError> {
-        self.search.locate(&self.around, |path| path.exists())
+        self.search.locate(&self.around, is_there)
     }
 
     /// A client of the daemon.
@@ -80,4 +80,11 @@ impl Context {
     pub fn interruption_note(&self) -> Option<String> {
         self.interruption.borrow().clone()
     }
+}
+
+/// Whether a socket is at this path. The system's is, too, where its directory may not be looked into: then
+/// connecting says why, and what to do.
+fn is_there(path: &Path) -> bool {
+    path.try_exists()
+        .unwrap_or_else(|_| path == Path::new(SYSTEM_ADMIN_SOCKET))
 }

@@ -10,6 +10,7 @@
 //!   bot       a bot as (wanted, actual): every event in every state
 //!   restart   when a bot that ended is started again
 //!   liveness  whether a bot's main loop turns
+//!   watchdog  when the daemon is known to work, and how long a stop may take
 //! ```
 //!
 //! Nothing here reads a clock, draws a random number, opens a file or knows tokio: time arrives as
@@ -24,6 +25,7 @@ pub mod plan;
 pub mod restart;
 pub mod retry;
 pub mod route;
+pub mod watchdog;
 pub mod window;
 
 /// Milliseconds on a monotonic clock that starts with the daemon: wall-clock jumps do not move it.

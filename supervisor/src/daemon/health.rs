@@ -12,3 +12,39 @@ pub struct Condition {
     /// Bots in quarantine.
     pub quarantined: Vec<String>,
 }
+
+impl Condition {
+    /// All that is wrong, in words; `config` is what is wrong with the configuration.
+    pub fn reasons(&self, config: Option<String>) -> Vec<String> {
+        let quarantined = self
+            .quarantined
+            .iter()
+            .map(|bot| format!("bot {bot} is in quarantine: it ended too often (deiactl bots)"));
+        self.refusing
+            .map(str::to_owned)
+            .into_iter()
+            .chain(self.store_fault.clone())
+            .chain(quarantined)
+            .chain(config)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_trouble_is_a_reason() {
+        let condition = Condition {
+            refusing: Some("drained"),
+            store_fault: Some("disk full".into()),
+            stopping: false,
+            quarantined: vec!["coder".into()],
+        };
+        let reasons = condition.reasons(Some("last good configuration in use".into()));
+        assert_eq!(reasons.len(), 4);
+        assert!(reasons[2].contains("coder"), "{reasons:?}");
+        assert!(Condition::default().reasons(None).is_empty());
+    }
+}

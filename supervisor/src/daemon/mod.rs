@@ -8,6 +8,7 @@ pub mod home;
 pub mod intake;
 pub mod reload;
 mod run;
+pub mod service;
 mod signals;
 
 pub use run::{Options, print_openapi, run};

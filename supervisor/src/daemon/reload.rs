@@ -54,6 +54,11 @@ impl ConfigHandle {
         self.shown.borrow().degraded.clone()
     }
 
+    /// Waits until something of this has changed; false when the daemon is ending.
+    pub async fn changed(&mut self) -> bool {
+        self.shown.changed().await.is_ok()
+    }
+
     /// The first pool's name.
     pub fn first_pool(&self) -> String {
         let shown = self.shown.borrow();

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::command::MAX_COMMANDS;
 use super::engine::{Ended, Engine, Parts};
 use super::home::Home;
-use super::{estate, reload, signals};
+use super::{estate, reload, service as manager, signals};
 use crate::fleet::exits::Exits;
 use crate::fleet::outputs::Outputs;
 use crate::fleet::pids::BotPids;
@@ -228,6 +228,9 @@ async fn start(
         Arc::new(Guard::new(Some(address), http, tokens, admin_path.clone()))
     };
     let (guard_to, guard_now) = watch::channel(guard(&config.http));
+    let notifier = manager::Notifier::from_environment()?;
+    let link = notifier.clone().map(manager::Link::new);
+    let census = link.as_ref().map(|link| link.census.subscribe());
     let parts = Parts {
         home: home.clone(),
         config,
@@ -241,6 +244,7 @@ async fn start(
         estate,
         epoch,
         condition: condition_to,
+        service: link,
     };
     let (ready_to, ready) = oneshot::channel();
     let engine = tokio::spawn(Engine::run(parts, ready_to));
@@ -257,6 +261,10 @@ async fn start(
             guard_to.send_replace(guard(&config.http));
         },
     );
+    if let (Some(notifier), Some(census)) = (notifier, census) {
+        let (condition, config) = (condition.clone(), config.clone());
+        tokio::spawn(manager::show_status(notifier, census, condition, config));
+    }
     let api = Arc::new(Api {
         commands: commands_to.clone(),
         store: store.clone(),
@@ -310,7 +318,6 @@ fn edge_limits(http: &Http) -> EdgeLimits {
 impl Daemon {
     async fn run_to_end(self) -> ExitCode {
         let ended = self.engine.await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         for server in self.servers {
             server.shutdown(HTTP_GRACE).await;
         }

@@ -127,12 +127,15 @@ impl Engine {
         let told = entry.terms.stop_timeout_seconds;
         rules.stop_timeout_seconds = rules.stop_timeout_seconds.max(told);
         let before = entry.machine.actual();
+        let was_wanted = entry.machine.wanted();
         let actions = entry.machine.on(event, &rules, now, fastrand::f64());
         let after = entry.machine.actual();
+        let wanted = entry.machine.wanted();
         if before != after {
             entry.since = Timestamp::now();
             entry.next_start_at = None;
         }
+        self.bot_moved((before, was_wanted), (after, wanted));
         for action in actions {
             self.act(id, action);
         }

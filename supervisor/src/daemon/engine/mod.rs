@@ -18,6 +18,7 @@ mod contacts;
 mod fleet;
 mod housekeeping;
 mod outcomes;
+mod service;
 mod takeover;
 mod tasks;
 mod timers;
@@ -35,12 +36,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::bots::BotEntry;
 use self::outcomes::Pending;
+use self::service::Service;
 pub use self::takeover::Estate;
 use self::tasks::InFlight;
 use self::timers::{Timer, Timers};
 use super::command::Command;
 use super::health::Condition;
 use super::home::Home;
+use super::service::Link;
 use crate::brain::dispatch::Dispatcher;
 use crate::brain::plan::Limits;
 use crate::brain::window::LANE_TASKS;
@@ -83,6 +86,8 @@ pub struct Parts {
     pub epoch: Instant,
     /// Where its condition is shown.
     pub condition: watch::Sender<Condition>,
+    /// The service manager, where there is one.
+    pub service: Option<Link>,
 }
 
 /// Answers to what the engine asked for itself.
@@ -105,6 +110,7 @@ pub struct Engine {
     outputs: Outputs,
     epoch: Instant,
     condition: watch::Sender<Condition>,
+    service: Option<Service>,
 
     dispatcher: Dispatcher,
     bots: BTreeMap<Arc<str>, BotEntry>,
@@ -183,6 +189,7 @@ impl Engine {
             outputs: parts.outputs,
             epoch: parts.epoch,
             condition: parts.condition,
+            service: parts.service.map(Service::new),
             dispatcher: Dispatcher::default(),
             bots: BTreeMap::new(),
             order: Vec::new(),
@@ -268,6 +275,7 @@ impl Engine {
             .at(self.now() + self.watch_interval(), Timer::Watch);
         self.timers.at(self.now(), Timer::Housekeeping);
         self.arm_due();
+        self.probe_store();
     }
 
     fn command(&mut self, command: Command) {
@@ -330,6 +338,8 @@ impl Engine {
             Timer::ExpireMore => self.expire_old(),
             Timer::RemoveMore => self.remove_old(),
             Timer::StoreAgain => self.store_again(),
+            Timer::Probe => self.probe_store(),
+            Timer::ExtendStop => self.extend_stop(),
             Timer::StopNow => self.hurry(),
         }
     }
@@ -359,6 +369,7 @@ impl Engine {
         if std::mem::take(&mut self.condition_stale) {
             self.show_condition();
         }
+        self.take_census();
     }
 
     /// Hands the store an operation with the next batch.
@@ -393,8 +404,9 @@ impl Engine {
                 let patience = millis(self.config.supervision.stop_timeout_seconds);
                 self.stop_all(crate::brain::bot::Drain::Within(patience));
                 // Time for the bots to finish, to end what they started, and some for the disk.
-                self.timers
-                    .at(self.now() + patience * 2 + 2_000, Timer::StopNow);
+                let deadline = self.now() + patience * 2 + 2_000;
+                self.timers.at(deadline, Timer::StopNow);
+                self.stopping_until(deadline);
             }
             Phase::Stopping => self.hurry(),
             Phase::Hurrying => {}

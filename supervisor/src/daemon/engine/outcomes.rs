@@ -6,6 +6,7 @@ use deia::task::{Fence, TaskId, TaskStatus};
 use deia::time::Timestamp;
 use deia::wire::ToWorker;
 
+use super::service::PROBE;
 use super::tasks::{AttemptEnd, AttemptPhase, Cancel, Detail, InFlight};
 use super::timers::Timer;
 use super::{Engine, Phase};
@@ -71,6 +72,15 @@ impl Engine {
     /// The outcomes of one transaction.
     pub(super) fn committed(&mut self, outcomes: Committed) {
         for (ticket, outcome) in outcomes {
+            if ticket == PROBE {
+                self.probed(&outcome);
+                match outcome {
+                    Ok(_) => self.store_works(),
+                    Err(StoreError::Operation(_)) => {}
+                    Err(e) => self.store_failed(&e),
+                }
+                continue;
+            }
             let Some(pending) = self.pending.remove(&ticket) else {
                 continue;
             };

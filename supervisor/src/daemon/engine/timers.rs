@@ -30,6 +30,10 @@ pub enum Timer {
     RemoveMore,
     /// The store failed: try what is left over again.
     StoreAgain,
+    /// Ask the store whether it works, for the service manager's watchdog.
+    Probe,
+    /// Ask the service manager for more time.
+    ExtendStop,
     /// A stop has lasted long enough.
     StopNow,
 }

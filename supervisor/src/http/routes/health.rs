@@ -17,7 +17,7 @@ use crate::daemon::health::Condition;
 ))]
 pub async fn health(State(api): State<Shared>) -> Response {
     let condition = api.condition.borrow().clone();
-    let reasons = reasons(&condition, api.config.degraded());
+    let reasons = condition.reasons(api.config.degraded());
     let state = match &condition {
         Condition { stopping: true, .. }
         | Condition {
@@ -72,39 +72,5 @@ fn code(ok: bool) -> StatusCode {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
-    }
-}
-
-fn reasons(condition: &Condition, config: Option<String>) -> Vec<String> {
-    let quarantined = condition
-        .quarantined
-        .iter()
-        .map(|bot| format!("bot {bot} is in quarantine: it ended too often (deiactl bots)"));
-    condition
-        .refusing
-        .map(str::to_owned)
-        .into_iter()
-        .chain(condition.store_fault.clone())
-        .chain(quarantined)
-        .chain(config)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_trouble_is_a_reason() {
-        let condition = Condition {
-            refusing: Some("drained"),
-            store_fault: Some("disk full".into()),
-            stopping: false,
-            quarantined: vec!["coder".into()],
-        };
-        let reasons = reasons(&condition, Some("last good configuration in use".into()));
-        assert_eq!(reasons.len(), 4);
-        assert!(reasons[2].contains("coder"), "{reasons:?}");
-        assert!(super::reasons(&Condition::default(), None).is_empty());
     }
 }
