@@ -48,7 +48,6 @@ const fn words(words: &'static [&'static str]) -> Rule {
 
 const MESSAGES: &str = "comes with messages between bots";
 const HEALTH: &str = "comes with health and alerts";
-const SCALING: &str = "comes with automatic scaling";
 const LEARNING: &str = "comes with learned routing";
 const BACKUP: &str = "comes with backup and restore";
 const AUDIT: &str = "comes with the audit trail";
@@ -79,12 +78,12 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; timeouts.task_timeout_seconds, WHOLE_SECONDS, "Seconds one attempt at a task may take, unless the task names its own."),
     key!(Config; timeouts.message_ttl_seconds, WHOLE_SECONDS, "Seconds an undelivered message lives.").not_yet(MESSAGES),
     key!(Config; timeouts.bot_health_check_interval_seconds, WHOLE_SECONDS, "Seconds between two health samples.").not_yet(HEALTH),
-    key!(Config; timeouts.scaling_evaluation_interval_seconds, WHOLE_SECONDS, "Seconds between two scaling evaluations.").not_yet(SCALING),
+    key!(Config; timeouts.scaling_evaluation_interval_seconds, WHOLE_SECONDS, "Seconds between two scaling evaluations. A task that no running bot can take does not wait for the next one."),
     key!(Config; timeouts.config_reload_check_interval_seconds, WHOLE_SECONDS, "Seconds after which a changed file is noticed at the latest."),
     key!(Config; feature_flags.messaging_enabled, Rule::Switch, "Messages between bots.").not_yet(MESSAGES),
     key!(Config; feature_flags.adaptive_scheduling_enabled, Rule::Switch, "What was learned steers routing.").not_yet(LEARNING),
     key!(Config; feature_flags.health_monitoring_enabled, Rule::Switch, "Health samples and alerts.").not_yet(HEALTH),
-    key!(Config; feature_flags.auto_scaling_enabled, Rule::Switch, "Bots are added and removed by load.").not_yet(SCALING),
+    key!(Config; feature_flags.auto_scaling_enabled, Rule::Switch, "Bots are added and removed by load, within the limits. Off: only the limits, the pools' `min` and steps by hand decide; a pool without a minimum gets no bot by itself."),
     key!(Config; feature_flags.audit_logging_enabled, Rule::Switch, "The audit trail.").not_yet(AUDIT),
     key!(Config; feature_flags.graceful_degradation_enabled, Rule::Switch, "Degrade by steps when backends are down.").not_yet(DEGRADE),
     key!(Config; feature_flags.request_validation_enabled, Rule::Switch, "Refuse tasks with dangerous content.").not_yet(VALIDATION),
@@ -126,13 +125,13 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; supervision.quarantine_probe_seconds, SECONDS, "Seconds between two probes of a quarantined bot."),
     key!(Config; supervision.orphan_grace_seconds, SECONDS, "Seconds without a daemon after which a bot ends itself.").not_yet("comes with bots that outlive the daemon"),
     key!(Config; supervision.poison_after, whole(1, 1000), "Bots in a row that a task may end before it is dead."),
-    key!(Config; scaling.queue_per_bot, Rule::Number { min: 0.0, max: 1e9, ends: Ends::Upper }, "Queued tasks per bot that ask for one more.").not_yet(SCALING),
-    key!(Config; scaling.oldest_seconds, SECONDS, "Age of the oldest task that asks for one more bot, in seconds.").not_yet(SCALING),
-    key!(Config; scaling.idle_seconds, SECONDS, "Seconds without work after which a bot may go.").not_yet(SCALING),
-    key!(Config; scaling.up_cooldown_seconds, SECONDS_OR_NONE, "Seconds between two steps up.").not_yet(SCALING),
-    key!(Config; scaling.down_cooldown_seconds, SECONDS_OR_NONE, "Seconds between two steps down.").not_yet(SCALING),
-    key!(Config; scaling.max_memory, FRACTION, "Host memory above which no bot is added; a fraction.").not_yet(SCALING),
-    key!(Config; scaling.max_cpu, FRACTION, "Host CPU above which no bot is added; a fraction.").not_yet(SCALING),
+    key!(Config; scaling.queue_per_bot, Rule::Number { min: 0.0, max: 1e9, ends: Ends::Upper }, "Tasks that wait, for each bot that serves them, from which on bots are added: as many as bring it below, at most as many as the pool has."),
+    key!(Config; scaling.oldest_seconds, SECONDS, "Seconds the oldest task has waited from which on one bot is added."),
+    key!(Config; scaling.idle_seconds, SECONDS, "Seconds of hardly any work (a load of at most 0.3 and nothing waiting; for a pool's last bot: nothing at all) after which a bot goes, and of a load over 0.7 after which one is added ahead. Where bots were needed again soon after, the pool keeps them up to 8 times as long."),
+    key!(Config; scaling.up_cooldown_seconds, SECONDS_OR_NONE, "Seconds a pool waits after a step before bots are added; the first bot of a pool does not wait."),
+    key!(Config; scaling.down_cooldown_seconds, SECONDS_OR_NONE, "Seconds a pool waits after a step before a bot is removed."),
+    key!(Config; scaling.max_memory, FRACTION, "Host memory in use from which on no bot is added, but the first of a pool; a fraction. 1: no bound."),
+    key!(Config; scaling.max_cpu, FRACTION, "The same for the host's CPU, over all processors, since the last evaluation."),
     key!(Config; http.listen, Rule::Listen, "Address and port of the HTTP listener; loopback only, for now.").after_restart(),
     key!(Config; http.auth, words(&["off", "tokens"]), "Who may call over TCP: `off`, loopback may read, submit and report; `tokens`, only with a token.").not_yet("`tokens` refuses every TCP request until tokens can be made; nothing is opened by it"),
     key!(Config; http.allowed_hosts, Rule::Texts, "Names accepted in `Host` besides loopback ones and the bound address."),

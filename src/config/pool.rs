@@ -73,6 +73,19 @@ impl Pool {
     }
 }
 
+/// Which bot of the pool this id is, from 1; `None` where it is none of its.
+pub fn bot_number(pool: &str, id: &str) -> Option<u32> {
+    match id.strip_prefix(pool)? {
+        "" => Some(1),
+        rest => rest
+            .strip_prefix('-')
+            .filter(|n| !n.starts_with(['0', '+']))?
+            .parse()
+            .ok()
+            .filter(|n| *n > 1),
+    }
+}
+
 /// Where a command runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Workdir {

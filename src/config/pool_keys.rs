@@ -14,7 +14,7 @@ const VALIDATION: &str = "comes with request validation";
 pub static POOL: &[Key<Pool>] = &[
     key!(Pool; "type" => bot_type, Rule::Word { words: &["general", "developer", "analyzer", "writer", "planner", "validator"], refused: &[] }, "What its bots are good at."),
     key!(Pool; specializations, Rule::Texts, "Capabilities its bots offer, as tasks require them."),
-    key!(Pool; min, whole(0, MAX_BOTS), "Bots of it that run at least; counts within `bot_limits`."),
+    key!(Pool; min, whole(0, MAX_BOTS), "Bots of it that run at least; counts within `bot_limits`. 0: the first task that only this pool can take starts one."),
     key!(Pool; max, Rule::Optional(&whole(0, MAX_BOTS)), "Bots of it that run at most; null: as many as `bot_limits.max_bots` leaves."),
     key!(Pool; max_concurrent_tasks, Rule::Optional(&whole(1, 1000)), "Tasks at once in one bot; null: `bot_limits.max_concurrent_tasks_per_bot`."),
     Key {

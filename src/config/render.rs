@@ -205,7 +205,7 @@ mod tests {
             "{yaml}"
         );
         assert!(
-            yaml.contains("  auto_scaling_enabled: true  # no effect yet: "),
+            yaml.contains("  audit_logging_enabled: true  # no effect yet: "),
             "{yaml}"
         );
     }

@@ -4,7 +4,8 @@
 //!   daemon   start, main loop, reload, signals     brain     every decision, without I/O
 //!   fleet    bots as processes and connections     store     where tasks are durable
 //!   http     who may ask what, and the answers     settings  which configuration is in force
-//!   logs     what is written for people            demo      a fleet that shows itself
+//!   logs     what is written for people            usage     what processes and the host use
+//!   demo     a fleet that shows itself
 //! ```
 
 pub mod brain;
@@ -16,3 +17,4 @@ pub mod http;
 pub mod logs;
 pub mod settings;
 pub mod store;
+pub mod usage;

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use deia::bot::BotType;
-use deia::config::Pool;
+use deia::config::{Pool, bot_number};
 use deia::task::TaskType;
 
 /// Capabilities one task may require.
@@ -80,15 +80,7 @@ impl PoolFacts {
 
     /// Whether `bot` is the name of one of its bots: `name`, `name-2`, ... up to `most_bots`.
     pub fn owns(&self, bot: &str) -> bool {
-        match bot.strip_prefix(&*self.name) {
-            Some("") => self.most_bots >= 1,
-            Some(rest) => rest
-                .strip_prefix('-')
-                .filter(|n| !n.starts_with('0'))
-                .and_then(|n| n.parse::<u32>().ok())
-                .is_some_and(|n| (2..=self.most_bots).contains(&n)),
-            None => false,
-        }
+        bot_number(&self.name, bot).is_some_and(|n| n <= self.most_bots)
     }
 }
 
@@ -257,6 +249,7 @@ mod tests {
             ("coder-4", false),
             ("coder-1", false),
             ("coder-02", false),
+            ("coder-+2", false),
             ("coder-x", false),
             ("coders", false),
             ("", false),

@@ -5,6 +5,8 @@
 //! the task with the best (priority, seq). So that `P3` does not starve, one choice in
 //! [`AGEING_SHARE`] goes to the longest-waiting task, if it has waited [`AGEING_AFTER`].
 
+mod backlog;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -72,6 +74,8 @@ pub struct Dispatcher {
     /// In the order in which bots were first seen: ties go to the first.
     slots: Vec<Slots>,
     lanes: HashMap<Arc<str>, Lane>,
+    /// Lanes in which something waits since a moment ago.
+    fresh: Vec<Arc<str>>,
     choices: u64,
     /// Tasks with a model server, over all pools that use it.
     in_flight: HashMap<Arc<str>, u32>,
@@ -206,8 +210,13 @@ impl Dispatcher {
 
     /// A task waits now: it was submitted, is to be tried again, or its time has come.
     pub fn add(&mut self, ready: Ready, content: Option<Arc<str>>) {
-        if let Some(lane) = self.lane(&ready.demand) {
+        let demand = ready.demand.clone();
+        if let Some(lane) = self.lane(&demand) {
+            let begins = lane.unclaimed() == 0;
             lane.add(ready, content);
+            if begins {
+                self.fresh.push(demand);
+            }
         }
     }
 
@@ -223,6 +232,7 @@ impl Dispatcher {
     pub fn counted(&mut self, demand: &Arc<str>, counts: [u64; 4]) {
         if let Some(lane) = self.lane(demand) {
             lane.counted(counts);
+            self.fresh.push(demand.clone());
         }
     }
 
@@ -298,6 +308,9 @@ impl Dispatcher {
     pub fn not_leased(&mut self, bot: &str, demand: &Arc<str>, back: Option<Waiting>) {
         self.free(bot);
         if let Some(lane) = self.lanes.get_mut(demand) {
+            if back.is_some() && lane.unclaimed() == 0 {
+                self.fresh.push(demand.clone());
+            }
             lane.not_leased(back);
         }
         self.drop_if_idle(demand);

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   demand    what a task asks for, and which pools can give it
-//!   plan      how many bots each pool wants, from the limits
+//!   scale     how many bots each pool wants, from the load
+//!   plan      how many it gets, from the limits
+//!   pick      which ones
 //!   route     which bot, by score
 //!   window    the part of the queue that is in memory
 //!   dispatch  which task goes to which bot, now
@@ -21,10 +23,12 @@ pub mod bot;
 pub mod demand;
 pub mod dispatch;
 pub mod liveness;
+pub mod pick;
 pub mod plan;
 pub mod restart;
 pub mod retry;
 pub mod route;
+pub mod scale;
 pub mod watchdog;
 pub mod window;
 

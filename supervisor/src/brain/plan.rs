@@ -1,4 +1,4 @@
-//! How many bots each pool wants.
+//! How many bots each pool gets.
 //!
 //! The sum of the pools stays within the limits: what `min_bots` asks beyond the pools' own mins
 //! goes to the first pool (to the next ones where its `max` is reached), and a lowered `max_bots`
@@ -30,16 +30,20 @@ impl Limits {
     }
 }
 
+/// The most bots a pool may have under these limits, were it alone.
+pub fn ceiling(pool: &Pool, limits: Limits) -> u32 {
+    pool.max.unwrap_or(limits.max).min(limits.max)
+}
+
 /// The number of bots of each pool, in the order of `pools`: the least the limits allow.
 /// `wanted` is what scaling asks for beyond that; it is cut to what the limits allow.
 pub fn plan(pools: &[Pool], limits: Limits, wanted: &[u32]) -> Vec<u32> {
-    let ceiling = |pool: &Pool| pool.max.unwrap_or(limits.max).min(limits.max);
     let mut counts: Vec<u32> = pools
         .iter()
         .enumerate()
         .map(|(n, pool)| {
             let wanted = wanted.get(n).copied().unwrap_or(0);
-            pool.min.max(wanted).min(ceiling(pool))
+            pool.min.max(wanted).min(ceiling(pool, limits))
         })
         .collect();
     let mut excess = counts.iter().sum::<u32>().saturating_sub(limits.max);
@@ -50,7 +54,7 @@ pub fn plan(pools: &[Pool], limits: Limits, wanted: &[u32]) -> Vec<u32> {
     }
     let mut missing = limits.min.saturating_sub(counts.iter().sum());
     for (count, pool) in counts.iter_mut().zip(pools) {
-        let more = missing.min(ceiling(pool).saturating_sub(*count));
+        let more = missing.min(ceiling(pool, limits).saturating_sub(*count));
         *count += more;
         missing -= more;
     }

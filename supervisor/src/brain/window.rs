@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use deia::task::Priority;
+use deia::time::Timestamp;
 
 use super::demand::{Demand, PoolFacts};
 use crate::store::{Ready, Seq};
@@ -44,6 +45,8 @@ pub struct Lane {
     pub demand: Demand,
     /// Which pools can do it, by the pools' order.
     pub served_by: Vec<bool>,
+    /// Since when something has waited here without a break.
+    pub since: Option<Timestamp>,
     waiting: BTreeMap<Place, Waiting>,
     counts: [i64; 4],
     /// Taken out for a lease that is not committed yet.
@@ -63,6 +66,7 @@ impl Lane {
         let mut lane = Self {
             demand,
             served_by: Vec::new(),
+            since: None,
             waiting: BTreeMap::new(),
             counts: [0; 4],
             leasing: 0,
@@ -152,6 +156,12 @@ impl Lane {
     /// How many wait.
     pub fn len(&self) -> u64 {
         u64::try_from(self.counts.iter().sum::<i64>()).unwrap_or(0)
+    }
+
+    /// How many wait for whom no bot was chosen yet.
+    pub fn unclaimed(&self) -> u64 {
+        let unclaimed = self.counts.iter().sum::<i64>() - self.leasing;
+        u64::try_from(unclaimed).unwrap_or(0)
     }
 
     /// Whether none waits.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use deia::api::{BotActionAnswer, BotView, LimitsAnswer, LimitsRequest, ScalingStatus};
+use deia::api::{
+    BotActionAnswer, BotView, EvaluateAnswer, EvaluateRequest, LimitsAnswer, LimitsRequest,
+    ScalingStatus,
+};
 use deia::config::Config;
 use deia::task::{TaskId, TaskStatus};
 use tokio::sync::oneshot;
@@ -75,6 +78,22 @@ pub enum Command {
         /// Answered once it is on disk and in force.
         reply: Reply<Result<LimitsAnswer, Refused>>,
     },
+    /// Evaluate scaling now, or say what made-up figures would come to.
+    EvaluateScaling {
+        /// The figures, if any.
+        request: EvaluateRequest,
+        /// Answered once the host was looked at.
+        reply: Reply<EvaluateAnswer>,
+    },
+    /// So many bots more, or fewer where it is negative.
+    ScaleByHand {
+        /// Of which pool.
+        pool: Option<String>,
+        /// How many.
+        change: i64,
+        /// The answer.
+        reply: Reply<Result<ByHand, Refused>>,
+    },
     /// A new configuration.
     Configure {
         /// The configuration.
@@ -102,6 +121,17 @@ pub enum BotAct {
     Restart,
     /// Give up what it has; its tasks are tried again.
     Interrupt,
+}
+
+/// What became of a step by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ByHand {
+    /// The bots that come, or go.
+    pub bots: Vec<String>,
+    /// Bots the fleet shall have now.
+    pub total: usize,
+    /// Why there are not as many as were asked for.
+    pub short: Option<String>,
 }
 
 /// What became of a submission.
@@ -151,4 +181,6 @@ pub enum Refused {
     WrongStatus(TaskStatus),
     /// The limits make no sense; why.
     Limits(String),
+    /// There is no such pool.
+    UnknownPool(String),
 }

@@ -29,11 +29,11 @@ use crate::http::admin_socket::bind_admin_socket;
 use crate::http::guard::{Guard, HashedTokens};
 use crate::http::peer::{Admission, deia_group};
 use crate::http::routes::{Api, service};
-use crate::http::usage::Usage;
 use crate::logs::{self, Console, LogHandle};
 use crate::settings::{EXIT_CONFIG, Overrides, Settings};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::usage::Usage;
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]

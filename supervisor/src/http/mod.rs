@@ -24,7 +24,6 @@ pub mod peer;
 pub mod routes;
 pub mod scope;
 mod tables;
-pub mod usage;
 mod watch;
 
 pub use connection::{LINGER_BYTES, LINGER_TIME, MAX_HEAD_BYTES};

@@ -1,6 +1,7 @@
 //! The field tables of the requests every client shares.
 
-use deia::api::{LimitsRequest, SubmitRequest, TaskQuery};
+use deia::api::{EvaluateRequest, LimitsRequest, ScaleQuery, SubmitRequest, TaskQuery};
+use deia::config::MAX_BOTS;
 use deia::task::MAX_TASK_ID_BYTES;
 use serde_json::{Value, json};
 
@@ -108,6 +109,42 @@ impl Fields for LimitsRequest {
     ];
 }
 
+/// Largest load that is taken for one: 1 is all slots.
+const MAX_LOAD: f64 = 1000.0;
+
+impl Fields for EvaluateRequest {
+    const FIELDS: &'static [Field] = &[
+        field(
+            "current_load",
+            Kind::Float(0.0, MAX_LOAD),
+            Presence::Nullable,
+        ),
+        field("queue_size", Kind::Int(0, i64::MAX), Presence::Nullable),
+        field(
+            "avg_bot_load",
+            Kind::Float(0.0, MAX_LOAD),
+            Presence::Nullable,
+        ),
+    ];
+
+    fn check(&self, errors: &mut Errors) {
+        errors.number::<Self>("current_load", self.current_load);
+        errors.number::<Self>("avg_bot_load", self.avg_bot_load);
+    }
+}
+
+impl Fields for ScaleQuery {
+    const FIELDS: &'static [Field] = &[
+        field("count", Kind::Int(1, MAX_BOTS as i64), Presence::Optional),
+        field("pool", Kind::Text(MAX_NAME_BYTES), Presence::Optional),
+    ];
+
+    fn check(&self, errors: &mut Errors) {
+        errors.number::<Self>("count", self.count.map(f64::from));
+        errors.text::<Self>("pool", self.pool.as_deref());
+    }
+}
+
 impl Fields for TaskQuery {
     const FIELDS: &'static [Field] = &[
         field("status", Kind::Enum(STATUSES), Presence::Optional),
@@ -154,9 +191,34 @@ mod tests {
         );
     }
 
+    /// Every field is in the table, and a value it has passes.
+    fn is_known<T: Fields + serde::Serialize>(full: &T) {
+        let Value::Object(object) = serde_json::to_value(full).unwrap() else {
+            panic!()
+        };
+        let mut names: Vec<_> = T::FIELDS.iter().map(|f| f.name).collect();
+        names.sort_unstable();
+        let mut have: Vec<_> = object.keys().map(String::as_str).collect();
+        have.sort_unstable();
+        assert_eq!(names, have);
+        let mut errors = Errors::new("body");
+        full.check(&mut errors);
+        errors.object::<T>(&object);
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+
     #[test]
     fn the_tables_know_every_field() {
-        let full = SubmitRequest {
+        is_known(&EvaluateRequest {
+            current_load: Some(0.5),
+            queue_size: Some(1),
+            avg_bot_load: Some(0.5),
+        });
+        is_known(&ScaleQuery {
+            count: Some(1),
+            pool: Some("p".into()),
+        });
+        is_known(&SubmitRequest {
             task_id: Some("t".into()),
             priority: Some(Priority::P0),
             task_type: Some(TaskType::General),
@@ -169,18 +231,6 @@ mod tests {
             metadata: Some(serde_json::Map::new()),
             wait_seconds: Some(1.0),
             ..SubmitRequest::default()
-        };
-        let Value::Object(object) = serde_json::to_value(&full).unwrap() else {
-            panic!()
-        };
-        let mut names: Vec<_> = SubmitRequest::FIELDS.iter().map(|f| f.name).collect();
-        names.sort_unstable();
-        let mut have: Vec<_> = object.keys().map(String::as_str).collect();
-        have.sort_unstable();
-        assert_eq!(names, have);
-        let mut errors = Errors::new("body");
-        full.check(&mut errors);
-        errors.object::<SubmitRequest>(&object);
-        assert!(errors.is_empty(), "{errors:?}");
+        });
     }
 }

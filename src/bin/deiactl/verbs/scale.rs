@@ -125,6 +125,11 @@ fn show(out: &Out, status: &ScalingStatus) -> Result<(), Failure> {
             out.line(&format!("{label} {} ({age})", human::time(at)))?;
         }
     }
+    if let Some(last) = &status.last_evaluation {
+        let age = human::age(last.timestamp, status.timestamp);
+        let at = human::time(last.timestamp);
+        out.line(&format!("evaluated {at} ({age}): {}", last.reason))?;
+    }
     if status.draining {
         out.line("draining: new tasks are refused")?;
     }
@@ -154,6 +159,7 @@ mod tests {
             r#override: true,
             draining: max_bots == 0,
             in_flight,
+            last_evaluation: None,
         }
     }
 

@@ -342,6 +342,7 @@ impl Engine {
     fn tasks_changed(&mut self, id: &Arc<str>) {
         if let Some(entry) = self.bots.get(id) {
             let n = entry.tasks.values().sum();
+            self.scaling.tasks_changed(id, n, self.now());
             self.bot_event(id, Event::Tasks(n));
         }
     }

@@ -16,7 +16,7 @@ use super::bots::BotEntry;
 use super::{Engine, Internal, Phase};
 use crate::brain::bot::{Drain, Event};
 use crate::brain::demand::PoolFacts;
-use crate::brain::plan::{Limits, plan};
+use crate::brain::plan::Limits;
 use crate::daemon::command::{BotAct, Refused, Reply};
 use crate::fleet::workdirs;
 use crate::logs::rotate_held;
@@ -74,26 +74,26 @@ impl Engine {
         if self.phase != Phase::Running {
             return;
         }
-        let counts = plan(&self.config.bots, self.limits, &[]);
+        let counts = self.planned();
         let config = self.config.clone();
+        let before = self.wanted_count();
         let mut order = Vec::new();
-        let mut wanted = HashMap::new();
-        for (pool, count) in config.bots.iter().zip(counts) {
+        let mut wanted = HashSet::new();
+        for (pool, numbers) in config.bots.iter().zip(self.picked(&counts)) {
             let spec = Arc::new(pool.clone());
-            for n in 1..=count {
+            for n in numbers {
                 let id: Arc<str> = pool.bot_id(n).into();
-                wanted.insert(id.clone(), ());
+                wanted.insert(id.clone());
                 order.push(id.clone());
                 self.bots
                     .entry(id)
                     .or_insert_with(|| BotEntry::new(spec.clone()));
             }
         }
-        let before = self.active_count();
         let others: Vec<Arc<str>> = self
             .bots
             .keys()
-            .filter(|id| !wanted.contains_key(*id))
+            .filter(|id| !wanted.contains(*id))
             .cloned()
             .collect();
         self.order = order;
@@ -105,7 +105,7 @@ impl Engine {
             self.bot_event(id, Event::Stop(Drain::Unbounded));
             self.forget_if_stopped(id);
         }
-        for id in wanted.into_keys() {
+        for id in wanted {
             let Some(entry) = self.bots.get_mut(&id) else {
                 continue;
             };
@@ -127,18 +127,15 @@ impl Engine {
     }
 
     fn log_scaling(&mut self, before: u32) {
-        let after = self
-            .bots
-            .values()
-            .filter(|e| e.machine.wanted() == Wanted::Running)
-            .count();
-        let after = u32::try_from(after).unwrap_or(u32::MAX);
+        let after = self.wanted_count();
+        let reason = self.reason_of_plan();
         if after > before {
             self.last_scale_up = Some(Timestamp::now());
             tracing::info!(
                 event = "scaled_up",
                 from = before,
                 to = after,
+                reason,
                 "the fleet grows"
             );
         } else if after < before {
@@ -147,9 +144,16 @@ impl Engine {
                 event = "scaled_down",
                 from = before,
                 to = after,
+                reason,
                 "the fleet shrinks"
             );
         }
+    }
+
+    /// Bots that shall run.
+    fn wanted_count(&self) -> u32 {
+        let wanted = |entry: &&BotEntry| entry.machine.wanted() == Wanted::Running;
+        u32::try_from(self.bots.values().filter(wanted).count()).unwrap_or(u32::MAX)
     }
 
     /// Bots with a process, or about to have one.
@@ -223,6 +227,7 @@ impl Engine {
                 entry.spec = Arc::new(pool.clone());
             }
         }
+        self.rearm_scaling(&old);
         // Bots of pools that routing had forgotten and that are still there.
         for id in self.order.clone() {
             if let Some(entry) = self

@@ -11,13 +11,14 @@
 //! It never waits: everything slow is asked for and answered by an event. What it decides it asks
 //! [`crate::brain`]; what must be durable it hands to the store, and it answers only what the store
 //! has reported as committed. A task's way through it is in `tasks.rs`, a bot's in `bots.rs` and `contacts.rs`, the
-//! limits' and the configuration's in `fleet.rs`.
+//! limits' and the configuration's in `fleet.rs`, the load's in `scaling.rs`.
 
 mod bots;
 mod contacts;
 mod fleet;
 mod housekeeping;
 mod outcomes;
+mod scaling;
 mod service;
 mod takeover;
 mod tasks;
@@ -97,6 +98,8 @@ enum Internal {
     Filled(Arc<str>, Result<Vec<Ready>, StoreError>),
     /// An operator's limits are on disk, or not.
     LimitsKept(fleet::LimitsKept),
+    /// The host was looked at, for scaling.
+    HostSampled(scaling::HostSampled),
 }
 
 /// See the module.
@@ -140,6 +143,7 @@ pub struct Engine {
     overridden: Option<fleet::Override>,
     last_scale_up: Option<Timestamp>,
     last_scale_down: Option<Timestamp>,
+    scaling: scaling::Scaling,
     timers: Timers,
     phase: Phase,
     /// What `/health` shows may have changed.
@@ -210,6 +214,7 @@ impl Engine {
             overridden: None,
             last_scale_up: None,
             last_scale_down: None,
+            scaling: scaling::Scaling::default(),
             timers: Timers::default(),
             phase: Phase::Running,
             condition_stale: true,
@@ -270,6 +275,7 @@ impl Engine {
 
     fn begin(&mut self) {
         self.load_override();
+        self.begin_scaling();
         self.apply_plan();
         self.timers
             .at(self.now() + self.watch_interval(), Timer::Watch);
@@ -302,6 +308,14 @@ impl Engine {
                 let _ = reply.send(self.scaling_status());
             }
             Command::SetLimits { request, reply } => self.set_limits(request, reply),
+            Command::EvaluateScaling { request, reply } => self.evaluate_scaling(request, reply),
+            Command::ScaleByHand {
+                pool,
+                change,
+                reply,
+            } => {
+                let _ = reply.send(self.scale_by_hand(pool.as_deref(), change));
+            }
             Command::Configure { config, reply } => {
                 self.configure(config);
                 let _ = reply.send(());
@@ -323,6 +337,7 @@ impl Engine {
                     .at(self.now() + FILL_AGAIN, Timer::FillAgain(demand));
             }
             Internal::LimitsKept(kept) => self.limits_kept(kept),
+            Internal::HostSampled(sampled) => self.host_sampled(sampled),
         }
     }
 
@@ -337,6 +352,7 @@ impl Engine {
             Timer::Housekeeping => self.housekeeping(),
             Timer::ExpireMore => self.expire_old(),
             Timer::RemoveMore => self.remove_old(),
+            Timer::Scaling(number) => self.scaling_due(number),
             Timer::StoreAgain => self.store_again(),
             Timer::Probe => self.probe_store(),
             Timer::ExtendStop => self.extend_stop(),
@@ -347,6 +363,7 @@ impl Engine {
     /// After each turn: give out what can be given out, hand the store what has gathered.
     fn settle(&mut self) {
         self.dispatch();
+        self.look_for_unserved();
         if self.store_fault.is_none() {
             for (demand, after) in self.dispatcher.wants_filling() {
                 let (store, to) = (self.store.clone(), self.internal_to.clone());

@@ -28,6 +28,8 @@ pub enum Timer {
     ExpireMore,
     /// More ended tasks are to be removed.
     RemoveMore,
+    /// Scaling is to be evaluated; valid while this is the newest number.
+    Scaling(u64),
     /// The store failed: try what is left over again.
     StoreAgain,
     /// Ask the store whether it works, for the service manager's watchdog.

@@ -61,6 +61,7 @@ impl Engine {
             r#override: self.overridden.is_some(),
             draining: self.refusing().is_some(),
             in_flight: self.in_flight.len() as u64,
+            last_evaluation: self.scaling.last.clone(),
         }
     }
 

@@ -25,12 +25,12 @@ use utoipa_axum::routes;
 
 use super::error::ApiFailure;
 use super::scope::{ScopedRouter, assemble, open, scoped};
-use super::usage::Usage;
 use crate::daemon::command::{Command, Refused};
 use crate::daemon::health::Condition;
 use crate::daemon::reload::ConfigHandle;
 use crate::fleet::outputs::Outputs;
 use crate::store::Store;
+use crate::usage::Usage;
 
 /// What handlers work with.
 pub struct Api {
@@ -102,6 +102,7 @@ pub(super) fn refused(why: Refused, task: &str) -> ApiFailure {
             ApiFailure::conflict("wrong_status", format!("task {task} is {status}"))
         }
         Refused::Limits(why) => ApiFailure::bad_request("limits", why),
+        Refused::UnknownPool(pool) => ApiFailure::not_found(format!("Pool {pool} not found")),
     }
 }
 
@@ -158,6 +159,9 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(bots::interrupt))
         .routes(routes!(bots::interrupt_all))
         .routes(routes!(scaling::limits))
+        .routes(routes!(scaling::evaluate))
+        .routes(routes!(scaling::scale_up))
+        .routes(routes!(scaling::scale_down))
         .routes(routes!(config::reload))
         .routes(routes!(config::check_reload));
     open(public)

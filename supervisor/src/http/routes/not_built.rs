@@ -17,7 +17,6 @@ pub const MARK: &str = "x-not-implemented";
 
 const MESSAGES: &str = "messaging between bots";
 const LEARNING: &str = "adaptive scheduling";
-const AUTOSCALING: &str = "automatic scaling";
 const HEALTH: &str = "health monitoring and alerts";
 const AUDIT: &str = "the audit trail";
 const MONITORING: &str = "monitoring";
@@ -43,9 +42,6 @@ const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Post, "/api/bots/{id}/tasks/{task}/complete", Bot, EXTERNAL),
     (Post, "/api/bots/{id}/tasks/{task}/fail", Bot, EXTERNAL),
     (Get, "/api/tasks/{id}/explain", Read, EXPLAIN),
-    (Post, "/api/scaling/evaluate", Admin, AUTOSCALING),
-    (Post, "/api/scaling/scale-up", Admin, AUTOSCALING),
-    (Post, "/api/scaling/scale-down", Admin, AUTOSCALING),
     (Post, "/api/messaging/send", Submit, MESSAGES),
     (Get, "/api/messaging/inbox", Read, MESSAGES),
     (Post, "/api/messaging/read/{message_id}", Submit, MESSAGES),

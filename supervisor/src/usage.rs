@@ -1,11 +1,14 @@
-//! What bots' processes use, as the operating system counts it: looked at when somebody asks, off the
-//! main loop. The only place that knows sysinfo, which changes its API often.
+//! What bots' processes and the host use, as the operating system counts it: looked at when somebody
+//! asks, off the main loop. The only place that knows sysinfo, which changes its API often.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use deia::api::BotView;
-use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use crate::brain::scale::Host;
 
 /// Looks at processes. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +69,54 @@ impl Usage {
     }
 }
 
+/// Looks at the host. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct HostProbe(Arc<Mutex<Probed>>);
+
+#[derive(Debug)]
+struct Probed {
+    system: Option<System>,
+    first: Option<Instant>,
+}
+
+impl Default for Probed {
+    fn default() -> Self {
+        Self {
+            system: System::new().ok(),
+            first: None,
+        }
+    }
+}
+
+impl HostProbe {
+    /// Memory in use now, and CPU since the look before: from the second look on, and no more often than
+    /// the kernel's counters allow.
+    pub async fn sample(&self) -> Host {
+        let probe = self.clone();
+        let looked = tokio::task::spawn_blocking(move || probe.look());
+        looked.await.unwrap_or_default()
+    }
+
+    fn look(&self) -> Host {
+        let mut probed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Probed { system, first } = &mut *probed;
+        let Some(system) = system else {
+            return Host::default();
+        };
+        system.refresh_cpu_usage();
+        system.refresh_memory();
+        let known = first
+            .get_or_insert_with(Instant::now)
+            .elapsed()
+            .ge(&MINIMUM_CPU_UPDATE_INTERVAL);
+        let (total, available) = (system.total_memory(), system.available_memory());
+        Host {
+            cpu: known.then(|| f64::from(system.global_cpu_usage()) / 100.0),
+            memory: (total > 0).then(|| 1.0 - available as f64 / total as f64),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +166,20 @@ mod tests {
         for without in [&second[1], &second[2]] {
             assert_eq!((without.memory_bytes, without.cpu_percent), (None, None));
         }
+    }
+
+    #[tokio::test]
+    async fn the_hosts_memory_at_once_and_its_cpu_later() {
+        let probe = HostProbe::default();
+        let first = probe.sample().await;
+        assert!((0.0..1.0).contains(&first.memory.unwrap()), "{first:?}");
+        assert_eq!(first.cpu, None);
+        let cpu = loop {
+            match probe.sample().await.cpu {
+                Some(cpu) => break cpu,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert!((0.0..=1.0).contains(&cpu), "{cpu}");
     }
 }
