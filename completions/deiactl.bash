@@ -338,7 +338,7 @@ _deiactl() {
 
     case "${cmd}" in
         deiactl)
-            opts="-q -h -V --home --socket --url --json --quiet --help --version status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help"
+            opts="-q -h -V --home --socket --url --json --quiet --help --version status submit task bots bot scale drain resume reload upgrade config logs bench completions message alerts backup restore rollback audit token preflight checklist doctor deployments top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1136,7 +1136,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__help)
-            opts="status submit task bots bot scale drain resume reload config logs bench completions message alerts backup restore rollback upgrade audit token preflight checklist doctor deployments top help"
+            opts="status submit task bots bot scale drain resume reload upgrade config logs bench completions message alerts backup restore rollback audit token preflight checklist doctor deployments top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2460,7 +2460,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__upgrade)
-            opts="-q --home --socket --url --json --quiet"
+            opts="-q -h --home --socket --url --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

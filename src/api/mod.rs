@@ -8,6 +8,7 @@ mod scaling;
 mod scope;
 mod status;
 mod tasks;
+mod upgrade;
 
 pub use bots::*;
 pub use config::*;
@@ -16,3 +17,4 @@ pub use scaling::*;
 pub use scope::*;
 pub use status::*;
 pub use tasks::*;
+pub use upgrade::*;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::BotView;
+use crate::api::{BotView, ReleaseView};
 use crate::time::Timestamp;
 
 /// How the daemon is.
@@ -71,6 +71,9 @@ pub struct Status {
     pub queue: QueueView,
     /// The home directory.
     pub home: String,
+    /// Which release runs, and how the last upgrade ended.
+    #[serde(default)]
+    pub release: Option<ReleaseView>,
 }
 
 /// Where the configuration came from.

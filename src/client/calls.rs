@@ -9,11 +9,15 @@ use super::{ClientError, OutputStream, Refusal};
 use crate::api::{
     BatchAnswer, BotActionAnswer, BotList, BotView, CheckReloadAnswer, ConfigStatus, ConfigValue,
     Health, LimitsAnswer, LimitsRequest, OutputView, Probe, ReloadAnswer, ScalingStatus, Status,
-    SubmitAnswer, SubmitRequest, TaskActionAnswer, TaskPage, TaskQuery, TaskView,
+    SubmitAnswer, SubmitRequest, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UpgradeAnswer,
+    UpgradeRequest,
 };
 
 /// How long a batch may take: it is committed in groups, and each has its own fsync.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a release's self-check may take: it tries a copy of the store.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a reload may take: the daemon answers when it is applied.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -207,6 +211,16 @@ impl Client {
         self.call(Call {
             timeout: RELOAD_TIMEOUT,
             ..Call::post("/api/config/reload")
+        })
+        .await
+    }
+
+    /// `POST /api/upgrade`: answered once the release was checked.
+    pub async fn upgrade(&self, request: &UpgradeRequest) -> Answer<UpgradeAnswer> {
+        self.call(Call {
+            body: Some(self.encode(request)?),
+            timeout: CHECK_TIMEOUT,
+            ..Call::post("/api/upgrade")
         })
         .await
     }

@@ -123,7 +123,7 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; supervision.backoff_seconds, Rule::Backoff, "First and largest delay before a restart, in seconds; the very first restart is at once."),
     key!(Config; supervision.healthy_seconds, SECONDS, "Seconds of health after which the back-off starts anew."),
     key!(Config; supervision.quarantine_probe_seconds, SECONDS, "Seconds between two probes of a quarantined bot."),
-    key!(Config; supervision.orphan_grace_seconds, SECONDS, "Seconds without a daemon after which a bot ends itself.").not_yet("comes with bots that outlive the daemon"),
+    key!(Config; supervision.orphan_grace_seconds, SECONDS, "Seconds without a daemon after which a bot ends itself, and all it started; counted while the socket is absent or refuses, and ten times as long at the most."),
     key!(Config; supervision.poison_after, whole(1, 1000), "Bots in a row that a task may end before it is dead."),
     key!(Config; scaling.queue_per_bot, Rule::Number { min: 0.0, max: 1e9, ends: Ends::Upper }, "Tasks that wait, for each bot that serves them, from which on bots are added: as many as bring it below, at most as many as the pool has."),
     key!(Config; scaling.oldest_seconds, SECONDS, "Seconds the oldest task has waited from which on one bot is added."),

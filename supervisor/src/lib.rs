@@ -16,5 +16,6 @@ pub mod fleet;
 pub mod http;
 pub mod logs;
 pub mod settings;
+pub mod sigmask;
 pub mod store;
 pub mod usage;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use deia_supervisor::daemon::upgrade::{GuardArgs, guard, self_check};
 use deia_supervisor::daemon::{self, Options};
 use deia_supervisor::demo;
 
@@ -32,6 +33,31 @@ enum Verb {
     /// A bot's process (internal: started by the daemon).
     #[command(hide = true)]
     Worker,
+    /// Say whether this release could run a home (internal: asked by a daemon before an upgrade).
+    #[command(hide = true)]
+    SelfCheck {
+        /// The daemon's home directory.
+        #[arg(long, value_name = "DIR")]
+        home: PathBuf,
+        /// The configuration, instead of HOME/bot-config.yaml.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// A copy of its store, which is migrated.
+        #[arg(long, value_name = "FILE")]
+        store: Option<PathBuf>,
+    },
+    /// Watch a switch to another release (internal: started by the daemon).
+    #[command(hide = true)]
+    UpgradeGuard(GuardArgs),
+    /// End what is left of a home's bots when no daemon runs.
+    Reap {
+        /// The daemon's home directory.
+        #[arg(long, env = "DEIA_HOME", value_name = "DIR", default_value = ".")]
+        home: PathBuf,
+        /// Not after a crash, when the service manager starts the daemon again ($SERVICE_RESULT).
+        #[arg(long)]
+        if_stopped: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -59,6 +85,23 @@ fn main() -> ExitCode {
             verb: Some(Verb::Worker),
             ..
         } => deia_worker::main(),
+        Cli {
+            verb:
+                Some(Verb::SelfCheck {
+                    home,
+                    config,
+                    store,
+                }),
+            ..
+        } => self_check(&home, config, store.as_deref()),
+        Cli {
+            verb: Some(Verb::UpgradeGuard(arguments)),
+            ..
+        } => guard(&arguments),
+        Cli {
+            verb: Some(Verb::Reap { home, if_stopped }),
+            ..
+        } => daemon::reap(&home, if_stopped),
         Cli {
             verb: Some(Verb::Demo { once }),
             ..

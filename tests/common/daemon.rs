@@ -296,7 +296,7 @@ impl Daemon {
             let file = File::options().create(true).append(true).open(path);
             Stdio::from(file.expect("a log file"))
         };
-        let mut command = Command::new(program());
+        let mut command = Command::new(deia_program());
         command
             .arg("--home")
             .arg(self.home())
@@ -391,7 +391,7 @@ impl Drop for Daemon {
 }
 
 /// `deia`, beside `deiactl`.
-fn program() -> PathBuf {
+pub fn deia_program() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_deiactl")).with_file_name("deia");
     assert!(
         path.exists(),

@@ -37,7 +37,7 @@ mod threads;
 use std::time::{Duration, Instant};
 
 pub use ctl::{Output, deiactl, deiactl_command};
-pub use daemon::{Builder, Daemon};
+pub use daemon::{Builder, Daemon, deia_program};
 pub use http::{Http, Response};
 pub use llama::Llama;
 pub use machine::{Machine, on_machine};

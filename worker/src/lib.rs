@@ -49,6 +49,8 @@ pub fn main() -> ExitCode {
 /// Runs a bot: reads its [`deia::wire::Bootstrap`] from standard input and serves until it is told to
 /// stop or loses its supervisor.
 pub fn run() -> Exit {
+    // It was started as /proc/self/exe, which would be its name in `ps` and in the journal.
+    let _ = rustix::thread::set_name(c"deia-worker");
     let bootstrap = match bootstrap::read(&mut std::io::stdin().lock()) {
         Ok(bootstrap) => bootstrap,
         Err(e) => {

@@ -79,6 +79,8 @@ pub enum Verb {
     Resume(verbs::resume::Resume),
     /// Read the configuration file again; fails when it is refused
     Reload(verbs::reload::Reload),
+    /// Replace the running daemon's program in place; bots, tasks and connections are kept
+    Upgrade(verbs::upgrade::Upgrade),
     /// Show and check the configuration
     Config(verbs::config::Config),
     /// Show the daemon's log
@@ -97,8 +99,6 @@ pub enum Verb {
     Restore(verbs::planned::Planned),
     /// Go back to the previous version and state (not implemented yet)
     Rollback(verbs::planned::Planned),
-    /// Replace the running daemon's program (not implemented yet)
-    Upgrade(verbs::planned::Planned),
     /// Query and verify the audit trail (not implemented yet)
     Audit(verbs::planned::Planned),
     /// Create, list and revoke API tokens (not implemented yet)
@@ -128,6 +128,7 @@ impl Verb {
             Self::Drain(verb) => verb.run(context).await,
             Self::Resume(verb) => verb.run(context).await,
             Self::Reload(verb) => verb.run(context).await,
+            Self::Upgrade(verb) => verb.run(context).await,
             Self::Config(verb) => verb.run(context).await,
             Self::Logs(verb) => verb.run(context).await,
             Self::Bench(verb) => verb.run(context).await,
@@ -137,7 +138,6 @@ impl Verb {
             Self::Backup(verb) => verb.run("backup"),
             Self::Restore(verb) => verb.run("restore"),
             Self::Rollback(verb) => verb.run("rollback"),
-            Self::Upgrade(verb) => verb.run("upgrade"),
             Self::Audit(verb) => verb.run("audit"),
             Self::Token(verb) => verb.run("token"),
             Self::Preflight(verb) => verb.run("preflight"),

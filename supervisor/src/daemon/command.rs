@@ -106,6 +106,8 @@ pub enum Command {
         /// How many were told.
         reply: Reply<u64>,
     },
+    /// Give out nothing more and end, with the bots at work: another process goes on.
+    Leave,
     /// Drain and end. The second time: hurry.
     Stop,
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -155,7 +156,44 @@ impl Home {
 
 /// Proof that this process has the home.
 #[derive(Debug)]
-pub struct HomeLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+pub struct HomeLock(Flock<File>);
+
+impl HomeLock {
+    /// The lock that the process before had: it is this process's own by now.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn take_over(lock: OwnedFd) -> io::Result<Self> {
+        Flock::lock(File::from(lock), FlockArg::LockExclusiveNonblock)
+            .map(Self)
+            .map_err(|(_, errno)| errno.into())
+    }
+
+    /// Whether some process has the lock in this file; one that is not there nobody has.
+    ///
+    /// # Errors
+    /// When it can't be told.
+    pub fn is_held(path: &Path) -> io::Result<bool> {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(named(path, &e)),
+        };
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(_) => Ok(false),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(true),
+            Err((_, errno)) => Err(named(path, &errno.into())),
+        }
+    }
+
+    /// The same lock once more.
+    ///
+    /// # Errors
+    /// For want of descriptors.
+    pub fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.0.as_fd().try_clone_to_owned()
+    }
+}
 
 fn create(directory: &Path, mode: u32) -> io::Result<()> {
     if directory.is_dir() {

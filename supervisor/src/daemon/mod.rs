@@ -6,9 +6,14 @@ mod estate;
 pub mod health;
 pub mod home;
 pub mod intake;
+mod reap;
 pub mod reload;
 mod run;
 pub mod service;
 mod signals;
+mod sockets;
+mod start;
+pub mod upgrade;
 
+pub use reap::reap;
 pub use run::{Options, print_openapi, run};

@@ -1,39 +1,19 @@
-//! From a command line to a running daemon, and back out.
+//! From a command line to a running daemon, and back out: by its end, or into another release.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deia::config::{Config, Http};
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
-
-use super::command::MAX_COMMANDS;
-use super::engine::{Ended, Engine, Parts};
-use super::home::Home;
-use super::{estate, reload, service as manager, signals};
-use crate::fleet::exits::Exits;
-use crate::fleet::outputs::Outputs;
-use crate::fleet::pids::BotPids;
-use crate::fleet::proof::FleetKey;
-use crate::fleet::results::Results;
-use crate::fleet::sessions::Sessions;
-use crate::fleet::spawn::Spawner;
-use crate::fleet::strays::Strays;
-use crate::fleet::{MAX_EVENTS, sessions, strays};
-use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin, serve_tcp};
-use crate::http::admin_socket::bind_admin_socket;
-use crate::http::guard::{Guard, HashedTokens};
-use crate::http::peer::{Admission, deia_group};
-use crate::http::routes::{Api, service};
+use super::home::{Home, HomeLock};
+use super::reload;
+use super::start::{self, Begin, Daemon};
+use super::upgrade::{self, AtStart, Handover, Releases, at_start, go_back, invoked_path};
+use crate::fleet::{sessions, strays};
 use crate::logs::{self, Console, LogHandle};
 use crate::settings::{EXIT_CONFIG, Overrides, Settings};
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
-use crate::usage::Usage;
+use crate::sigmask;
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
@@ -50,36 +30,194 @@ pub struct Options {
     pub port: Option<u16>,
 }
 
-/// The store can't be trusted any more: a new start recovers.
-const EXIT_STORE: u8 = 70;
+/// Why there is no daemon, and the exit code that says so.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    text: String,
+}
 
-/// Requests in flight may take this long at the end.
-const HTTP_GRACE: Duration = Duration::from_secs(2);
+impl Failure {
+    fn new(code: u8, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+        }
+    }
+}
 
-/// What killed bots left behind is looked for at most this long at the end.
-const STRAYS_GRACE: Duration = Duration::from_secs(2);
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(1, error.to_string())
+    }
+}
 
-/// Transactions whose outcomes may wait for the main loop.
-const MAX_COMMITTED: usize = 64;
+/// A process that is not to be returned to: neither release could be executed.
+const EXIT_NO_RELEASE: u8 = 71;
 
 /// Runs the daemon until it is told to stop.
 pub fn run(options: Options) -> ExitCode {
+    // Before any thread: see `sigmask`.
+    sigmask::block();
+    let root = match root(&options.home) {
+        Ok(root) => root,
+        Err(why) => return fail(&why),
+    };
+    let handover = match Handover::take() {
+        Ok(handover) => handover,
+        Err(e) => return fail(&Failure::new(1, format!("what was handed over: {e}"))),
+    };
+    let invoked = match &handover {
+        Some(handover) => handover.invoked.clone(),
+        None => invoked_path(),
+    };
+    let releases = Releases::new(root.join(".deia/releases"));
+    if handover.is_none()
+        && let AtStart::Become(release) = at_start(&releases, &invoked)
+    {
+        match upgrade::become_pinned(&release) {
+            Ok(never) => match never {},
+            // Better this one than none.
+            Err(e) => say(&format!("{} can't be executed: {e}", release.display())),
+        }
+    }
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(32)
         .thread_keep_alive(Duration::from_secs(2))
+        .on_thread_start(sigmask::block)
         .enable_all()
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(e) => return fail(1, &format!("cannot start: {e}")),
+        Err(e) => return fail(&Failure::new(1, format!("cannot start: {e}"))),
     };
-    let code = runtime.block_on(serve(options));
+    let serve = Serve {
+        options,
+        root,
+        invoked,
+        releases,
+    };
+    let code = runtime.block_on(serve.run(handover));
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
 
-fn fail(code: u8, text: &str) -> ExitCode {
+struct Serve {
+    options: Options,
+    root: PathBuf,
+    invoked: PathBuf,
+    releases: Releases,
+}
+
+impl Serve {
+    async fn run(self, handover: Option<Handover>) -> ExitCode {
+        let epoch = Instant::now();
+        let begun = self.begin(epoch, handover.as_ref()).await;
+        let (daemon, log) = match (begun, handover) {
+            (Ok(begun), handover) => {
+                // The copies that were taken are the daemon's; those here served for going back.
+                drop(handover);
+                begun
+            }
+            (Err(failure), None) => return fail(&failure),
+            (Err(failure), Some(handover)) => {
+                let error = go_back(&handover, &self.releases, &failure.text);
+                return fail(&Failure::new(EXIT_NO_RELEASE, error.to_string()));
+            }
+        };
+        let code = daemon.run_to_end(&log).await;
+        log.shutdown();
+        code
+    }
+
+    async fn begin(
+        &self,
+        epoch: Instant,
+        handover: Option<&Handover>,
+    ) -> Result<(Daemon, LogHandle), Failure> {
+        let (root, config) = (&self.root, self.options.config.clone());
+        let settings = Settings::load(root, config.clone(), overrides(&self.options))
+            .map_err(|why| Failure::new(EXIT_CONFIG, why.to_string()))?;
+        let current = settings.current();
+        let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+        let home = Home::new(root, &current.persistence, runtime_directory);
+        let lock = prepare(&home, handover)?;
+        let level = reload::log_level(&current);
+        let log = logs::init(&home.logs, &current.logging, level, Console::Auto)
+            .map_err(|e| Failure::new(1, e.to_string()))?;
+        reload::log_loaded(&settings);
+        let begin = Begin {
+            home,
+            lock,
+            settings,
+            config,
+            epoch,
+            log: log.clone(),
+            releases: self.releases.clone(),
+            invoked: self.invoked.clone(),
+            arguments: match handover {
+                Some(handover) => handover.arguments.clone(),
+                None => std::env::args_os().collect(),
+            },
+        };
+        match start::start(begin, handover).await {
+            Ok(daemon) => Ok((daemon, log)),
+            Err(e) => {
+                tracing::error!(event = "start_failed", error = %e, "the daemon could not start");
+                log.shutdown();
+                Err(e.into())
+            }
+        }
+    }
+}
+
+fn root(home: &Path) -> Result<PathBuf, Failure> {
+    match std::path::absolute(home) {
+        Ok(root) if root.is_dir() => Ok(root),
+        Ok(root) => Err(Failure::new(
+            1,
+            format!(
+                "the home {} is no directory: make it, or name another with --home",
+                root.display()
+            ),
+        )),
+        Err(e) => Err(Failure::new(1, format!("--home {}: {e}", home.display()))),
+    }
+}
+
+/// The home is there, ours alone, and its sockets can be.
+fn prepare(home: &Home, handover: Option<&Handover>) -> io::Result<HomeLock> {
+    sessions::check_path(&home.bots_socket())?;
+    sessions::check_path(&home.admin_socket())?;
+    home.create()?;
+    let lock = match handover {
+        Some(handover) => HomeLock::take_over(handover.sockets.lock.try_clone()?)?,
+        None => home.lock()?,
+    };
+    strays::adopt_orphans().map_err(io::Error::from)?;
+    Ok(lock)
+}
+
+/// A fleet needs more descriptors than a login is given; what bots may have is their own limit.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: now.maximum,
+        ..now
+    };
+    // What can't be raised is bounded where it is used.
+    let _ = setrlimit(Resource::Nofile, most);
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    say(&failure.text);
+    ExitCode::from(failure.code)
+}
+
+fn say(text: &str) {
     #[expect(
         clippy::print_stderr,
         reason = "there may be no log yet, and somebody watches"
@@ -87,277 +225,6 @@ fn fail(code: u8, text: &str) -> ExitCode {
     {
         eprintln!("deia: {text}");
     }
-    ExitCode::from(code)
-}
-
-async fn serve(options: Options) -> ExitCode {
-    let epoch = Instant::now();
-    let root = match std::path::absolute(&options.home) {
-        Ok(root) if root.is_dir() => root,
-        Ok(root) => {
-            return fail(
-                1,
-                &format!(
-                    "the home {} is no directory: make it, or name another with --home",
-                    root.display()
-                ),
-            );
-        }
-        Err(e) => return fail(1, &format!("--home {}: {e}", options.home.display())),
-    };
-    let settings = match Settings::load(&root, options.config.clone(), overrides(&options)) {
-        Ok(settings) => settings,
-        Err(why) => return fail(EXIT_CONFIG, &why.to_string()),
-    };
-    let config = settings.current();
-    let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
-    let home = Home::new(&root, &config.persistence, runtime_directory);
-    let _lock = match prepare(&home) {
-        Ok(lock) => lock,
-        Err(e) => return fail(1, &e.to_string()),
-    };
-    let level = reload::log_level(&config);
-    let log = match logs::init(&home.logs, &config.logging, level, Console::Auto) {
-        Ok(log) => log,
-        Err(e) => return fail(1, &e.to_string()),
-    };
-    reload::log_loaded(&settings);
-    let code = match start(&home, settings, epoch, &log).await {
-        Ok(daemon) => daemon.run_to_end().await,
-        Err(e) => {
-            tracing::error!(event = "start_failed", error = %e, "the daemon could not start");
-            ExitCode::FAILURE
-        }
-    };
-    log.shutdown();
-    code
-}
-
-/// The home is there, ours alone, and its sockets can be.
-fn prepare(home: &Home) -> io::Result<super::home::HomeLock> {
-    sessions::check_path(&home.bots_socket())?;
-    sessions::check_path(&home.admin_socket())?;
-    home.create()?;
-    let lock = home.lock()?;
-    strays::adopt_orphans().map_err(io::Error::from)?;
-    Ok(lock)
-}
-
-struct Daemon {
-    home: Home,
-    engine: tokio::task::JoinHandle<Result<Ended, crate::store::StoreError>>,
-    servers: Vec<ServerHandle>,
-    store: Arc<dyn Store>,
-    pids: BotPids,
-    fleet: Arc<str>,
-}
-
-async fn start(
-    home: &Home,
-    settings: Settings,
-    epoch: Instant,
-    log: &LogHandle,
-) -> io::Result<Daemon> {
-    let config = settings.current();
-    let key = FleetKey::load_or_create(&home.fleet_key())?;
-    let results = Results::new(&home.spool(), key.clone());
-    let bots_socket = Arc::new(sessions::bind(&home.bots_socket())?);
-    let (committed_to, committed) = mpsc::channel(MAX_COMMITTED);
-    let database = home.database();
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&database, committed_to));
-    let looked = tokio::task::spawn_blocking({
-        let (key, results, spool) = (key.clone(), results.clone(), home.spool());
-        move || estate::look(&key, &results, &spool)
-    });
-    let store = store
-        .await
-        .map_err(io::Error::other)?
-        .map_err(io::Error::other)?;
-    let store: Arc<dyn Store> = Arc::new(store);
-    let estate = looked.await.map_err(io::Error::other)?;
-
-    let group = deia_group();
-    let admin_socket = bind_admin_socket(&home.admin_socket(), group).map_err(io::Error::other)?;
-    let tcp = TcpListener::bind(config.http.listen).await.map_err(|e| {
-        io::Error::new(
-            e.kind(),
-            format!(
-                "cannot listen on {}: {e}; choose another http.listen or --listen",
-                config.http.listen
-            ),
-        )
-    })?;
-    let address = tcp.local_addr()?;
-
-    let (commands_to, commands) = mpsc::channel(MAX_COMMANDS);
-    let (events_to, events) = mpsc::channel(MAX_EVENTS);
-    let (condition_to, condition) = watch::channel(super::health::Condition::default());
-    let outputs = Outputs::default();
-    let pids = BotPids::default();
-    // Before anything looks for strays: after a re-execution they are this process's children.
-    for bot in &estate.bots {
-        pids.insert(bot.process.pid.unsigned_abs());
-    }
-    let fleet: Arc<str> = key.fleet().into();
-    let strays = Strays::start(pids.clone(), fleet.to_string())?;
-    let spawner = Spawner::start(
-        PathBuf::from("/proc/self/exe"),
-        key.clone(),
-        pids.clone(),
-        events_to.clone(),
-    )?;
-    let exits = Exits {
-        pids: pids.clone(),
-        strays: strays.clone(),
-        results,
-        fleet: fleet.clone(),
-        events: events_to.clone(),
-    };
-    let sessions = Sessions {
-        key: key.clone(),
-        events: events_to,
-        outputs: outputs.clone(),
-    };
-    tokio::spawn(sessions::accept(bots_socket, sessions));
-    tokio::spawn(strays.watch());
-
-    let (limits_to, limits) = watch::channel(edge_limits(&config.http));
-    let admin_path = home.admin_socket();
-    let guard = move |http: &Http| {
-        let tokens = Arc::new(HashedTokens::default());
-        Arc::new(Guard::new(Some(address), http, tokens, admin_path.clone()))
-    };
-    let (guard_to, guard_now) = watch::channel(guard(&config.http));
-    let notifier = manager::Notifier::from_environment()?;
-    let link = notifier.clone().map(manager::Link::new);
-    let census = link.as_ref().map(|link| link.census.subscribe());
-    let parts = Parts {
-        home: home.clone(),
-        config,
-        store: store.clone(),
-        committed,
-        commands,
-        events,
-        exits,
-        spawner,
-        outputs: outputs.clone(),
-        estate,
-        epoch,
-        condition: condition_to,
-        service: link,
-    };
-    let (ready_to, ready) = oneshot::channel();
-    let engine = tokio::spawn(Engine::run(parts, ready_to));
-    ready
-        .await
-        .map_err(|_| io::Error::other("the queue could not be read; the log says why"))?;
-
-    let config = reload::start(
-        settings,
-        commands_to.clone(),
-        log.clone(),
-        move |config: &Config| {
-            limits_to.send_replace(edge_limits(&config.http));
-            guard_to.send_replace(guard(&config.http));
-        },
-    );
-    if let (Some(notifier), Some(census)) = (notifier, census) {
-        let (condition, config) = (condition.clone(), config.clone());
-        tokio::spawn(manager::show_status(notifier, census, condition, config));
-    }
-    let api = Arc::new(Api {
-        commands: commands_to.clone(),
-        store: store.clone(),
-        outputs,
-        config: config.clone(),
-        condition,
-        usage: Usage::default(),
-        home: home.root.clone(),
-        epoch,
-        port: address.port(),
-    });
-    let (router, _) = service(api);
-    let kept_pids = pids.clone();
-    let admission = Admission::of_this_process(Arc::new(move |pid| pids.contains(pid)));
-    let edge = Edge {
-        router,
-        guard: guard_now,
-        limits,
-    };
-    // Before anybody can learn that there is a daemon: a signal without a handler would end it.
-    signals::listen(commands_to, config, log.clone())?;
-    let servers = vec![
-        serve_tcp(Arc::new(tcp), edge.clone()),
-        serve_admin(Arc::new(admin_socket), edge, Arc::new(admission)),
-    ];
-    tracing::info!(
-        event = "ready",
-        pid = std::process::id(),
-        version = deia::VERSION,
-        listen = %address,
-        home = %home.root.display(),
-        "deia is ready"
-    );
-    // Nobody may be listening: then there is nobody to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    Ok(Daemon {
-        home: home.clone(),
-        engine,
-        servers,
-        store,
-        pids: kept_pids,
-        fleet,
-    })
-}
-
-fn edge_limits(http: &Http) -> EdgeLimits {
-    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    EdgeLimits::from(http).within_open_files(open_files.unwrap_or(u64::MAX))
-}
-
-impl Daemon {
-    async fn run_to_end(self) -> ExitCode {
-        let ended = self.engine.await;
-        for server in self.servers {
-            server.shutdown(HTTP_GRACE).await;
-        }
-        let store = self.store;
-        let (pids, fleet) = (self.pids, self.fleet);
-        let closed = tokio::task::spawn_blocking(move || {
-            strays::end_all(&pids, &fleet, STRAYS_GRACE);
-            store.close();
-        })
-        .await;
-        for socket in [self.home.bots_socket(), self.home.admin_socket()] {
-            remove(&socket);
-        }
-        match (ended, closed) {
-            (Ok(Ok(Ended::Stopped)), Ok(())) => {
-                tracing::info!(
-                    event = "drain_completed",
-                    "deia has stopped; nothing that was accepted is lost"
-                );
-                ExitCode::SUCCESS
-            }
-            (Ok(Ok(Ended::StoreBroken(why))), _) => {
-                tracing::error!(event = "store_broken", error = %why, "the store can't be trusted any more; start deia again to recover");
-                ExitCode::from(EXIT_STORE)
-            }
-            (Ok(Err(e)), _) => {
-                tracing::error!(event = "store_failed", error = %e, "the store could not be read");
-                ExitCode::from(EXIT_STORE)
-            }
-            (Err(e), _) | (_, Err(e)) => {
-                tracing::error!(event = "main_loop_failed", error = %e, "a fault of the daemon ended its main loop");
-                ExitCode::FAILURE
-            }
-        }
-    }
-}
-
-fn remove(socket: &Path) {
-    // One that is left over is replaced at the next start.
-    let _ = std::fs::remove_file(socket);
 }
 
 /// What the command line changes in every configuration that is loaded.
@@ -379,7 +246,7 @@ pub fn print_openapi() -> ExitCode {
     let text = serde_json::to_value(crate::http::routes::document())
         .and_then(|document| serde_json::to_string_pretty(&document));
     let Ok(text) = text else {
-        return fail(1, "the document could not be written");
+        return fail(&Failure::new(1, "the document could not be written"));
     };
     match writeln!(io::stdout().lock(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,15 +1,19 @@
-//! Signals: HUP reloads, USR1 dumps the state, TERM and INT drain and stop (twice: at once).
+//! Signals: HUP reloads, USR1 dumps the state, USR2 upgrades in place, TERM and INT drain and stop
+//! (twice: at once).
+//! Which thread they come to is the matter of [`crate::sigmask`].
 
 use std::io;
 
+use deia::api::UpgradeRequest;
 use futures_util::StreamExt;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook_tokio::SignalsInfo;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::command::Command;
 use super::reload::ConfigHandle;
+use super::upgrade::Upgrader;
 use crate::logs::LogHandle;
 use crate::settings::When;
 
@@ -21,6 +25,8 @@ pub fn listen(
     commands: mpsc::Sender<Command>,
     config: ConfigHandle,
     log: LogHandle,
+    upgrader: Upgrader,
+    stops: watch::Sender<u32>,
 ) -> io::Result<()> {
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2])?;
     tokio::spawn(async move {
@@ -40,11 +46,19 @@ pub fn listen(
                     tokio::spawn(async move { config.reload(When::Always).await });
                 }
                 SIGUSR1 => dump(&commands).await,
-                SIGUSR2 => tracing::warn!(
-                    event = "upgrade_refused",
-                    "re-execution in place is not built yet; restart the daemon to run a new binary"
-                ),
+                SIGUSR2 => {
+                    let upgrader = upgrader.clone();
+                    tokio::spawn(async move {
+                        let pinned_too = UpgradeRequest {
+                            path: None,
+                            keep_pin: true,
+                        };
+                        // A refusal is in the log.
+                        drop(upgrader.request(pinned_too).await);
+                    });
+                }
                 _ => {
+                    stops.send_modify(|stops| *stops += 1);
                     if commands.send(Command::Stop).await.is_err() {
                         return;
                     }

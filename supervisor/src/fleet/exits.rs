@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deia::wire::Launch;
-use rustix::process::{WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -94,7 +94,7 @@ impl Exits {
     pub fn watch(&self, process: Watched) {
         let this = self.clone();
         tokio::spawn(async move {
-            let exit = wait(&process).await;
+            let exit = wait(&process.pidfd, process.parent).await;
             this.pids.remove(process.pid);
             this.end_what_is_left(&process).await;
             let kept = this.kept(&process).await;
@@ -158,24 +158,24 @@ impl Exits {
     }
 }
 
-async fn wait(process: &Watched) -> Exit {
+async fn wait(pidfd: &OwnedFd, parent: Parent) -> Exit {
     #[expect(
         deprecated,
         reason = "its successor is unsafe for types that may give up their descriptor; an OwnedFd does not"
     )]
-    let Ok(fd) = AsyncFd::with_interest(process.pidfd.as_fd(), Interest::READABLE) else {
+    let Ok(fd) = AsyncFd::with_interest(pidfd.as_fd(), Interest::READABLE) else {
         return Exit::Unknown;
     };
     loop {
         let Ok(mut guard) = fd.readable().await else {
             return Exit::Unknown;
         };
-        if process.parent == Parent::Other {
+        if parent == Parent::Other {
             // Readable only when it has ended; how, only its parent learns.
             return Exit::Unknown;
         }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        match rustix::process::waitid(WaitId::PidFd(process.pidfd.as_fd()), options) {
+        match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options) {
             Ok(Some(status)) => {
                 return match (status.exit_status(), status.terminating_signal()) {
                     (Some(code), _) => Exit::Code(code),
@@ -188,4 +188,14 @@ async fn wait(process: &Watched) -> Exit {
             Err(_) => return Exit::Unknown,
         }
     }
+}
+
+/// Waits for another child of the daemon, reaps it and takes it off the known ones.
+pub async fn reap_when_ended(pid: u32, pids: BotPids) {
+    let open = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if let Some(pidfd) = open.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok()) {
+        wait(&pidfd, Parent::Daemon).await;
+    }
+    // From now on it is a stray, if it is anything.
+    pids.remove(pid);
 }

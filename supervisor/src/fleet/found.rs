@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use deia::wire::Launch;
 use deia_worker::tree::{self, Identity, NONCE_VARIABLE};
@@ -36,6 +36,8 @@ pub struct FoundBot {
     pub pidfd: OwnedFd,
     /// Whether it is this process's child, as after a re-execution.
     pub child: bool,
+    /// Whether it is of the same release: a bot is its daemon's own program.
+    pub same_program: bool,
 }
 
 /// What a walk found.
@@ -180,7 +182,15 @@ fn hold(process: &Marked) -> Option<FoundBot> {
         process: process.id,
         pidfd,
         child: process.ppid.unsigned_abs() == std::process::id(),
+        same_program: program("self").is_some_and(|own| program(&pid.to_string()) == Some(own)),
     })
+}
+
+/// What tells the file a process executes: it may have no name any more. A copy that was kept is the
+/// same release.
+fn program(process: &str) -> Option<(u64, SystemTime)> {
+    let meta = std::fs::metadata(format!("/proc/{process}/exe")).ok()?;
+    Some((meta.len(), meta.modified().ok()?))
 }
 
 fn open(pid: i32) -> Option<OwnedFd> {

@@ -3,12 +3,15 @@
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::sigmask;
+
 /// A shared set of pids.
 #[derive(Debug, Clone, Default)]
 pub struct BotPids(Arc<RwLock<HashSet<u32>>>);
 
 impl BotPids {
-    /// Starts a process and adds its pid as one act: whoever looks sees both or neither.
+    /// Starts a process, with no signal blocked, and adds its pid as one act: whoever looks sees both or
+    /// neither.
     ///
     /// # Errors
     /// Those of `start`; nothing is added then.
@@ -18,9 +21,15 @@ impl BotPids {
         pid: impl FnOnce(&T) -> u32,
     ) -> Result<T, E> {
         let mut pids = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let started = start()?;
+        let started = sigmask::with_none(start)?;
         pids.insert(pid(&started));
         Ok(started)
+    }
+
+    /// Does something while nothing can be started.
+    pub fn while_nothing_starts<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _nothing = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        act()
     }
 
     /// It runs already.

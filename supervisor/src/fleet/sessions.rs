@@ -1,6 +1,7 @@
 //! The socket bots dial: hand-shake, frames in, frames out.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,10 @@ use std::time::Duration;
 use deia::wire::{FrameError, ToSupervisor, ToWorker, encode, read_frame};
 use interprocess::local_socket::traits::StreamCommon as _;
 use interprocess::local_socket::traits::tokio::Listener as _;
-use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName, tokio as local};
+use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
+use interprocess::os::unix::uds_local_socket;
+use interprocess::os::unix::uds_local_socket::tokio::{Listener, Stream};
 use tokio::io::{AsyncRead, AsyncWriteExt, BufReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -31,24 +34,56 @@ pub const MAX_FRAMES: usize = 1024;
 /// Bytes of a path the kernel takes for a socket.
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-/// Binds the socket (0600; its directory is 0700).
-///
-/// # Errors
-/// Says which path, and the remedy where it is too long.
-pub fn bind(path: &Path) -> io::Result<local::Listener> {
-    check_path(path)?;
-    let name = path.to_fs_name::<GenericFilePath>()?;
-    ListenerOptions::new()
-        .name(name)
-        .mode(0o600)
-        .try_overwrite(true)
-        .create_tokio()
-        .map_err(|e| {
-            io::Error::new(
-                e.kind(),
-                format!("cannot listen on {}: {e}", path.display()),
-            )
+/// The socket bots dial.
+#[derive(Debug)]
+pub struct BotsListener {
+    listener: Listener,
+    descriptor: OwnedFd,
+}
+
+impl BotsListener {
+    /// Binds it (0600; its directory is 0700).
+    ///
+    /// # Errors
+    /// Says which path, and the remedy where it is too long.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        check_path(path)?;
+        let name = path.to_fs_name::<GenericFilePath>()?;
+        let bound = ListenerOptions::new()
+            .name(name)
+            .mode(0o600)
+            .try_overwrite(true)
+            // The daemon removes it when it ends, not whoever drops it: it may be handed on.
+            .reclaim_name(false)
+            .create_sync_as::<uds_local_socket::Listener>();
+        let named = |e: io::Error| {
+            let why = format!("cannot listen on {}: {e}", path.display());
+            io::Error::new(e.kind(), why)
+        };
+        Self::try_from(OwnedFd::from(bound.map_err(named)?)).map_err(named)
+    }
+
+    /// The socket once more, to be handed on.
+    ///
+    /// # Errors
+    /// For want of descriptors.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.descriptor.try_clone()
+    }
+}
+
+impl TryFrom<OwnedFd> for BotsListener {
+    type Error = io::Error;
+
+    fn try_from(descriptor: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&descriptor, true)?;
+        let listener = Listener::try_from(descriptor.try_clone()?)
+            .map_err(|e| io::Error::other(format!("{e:?}")))?;
+        Ok(Self {
+            listener,
+            descriptor,
         })
+    }
 }
 
 /// Refuses a path that is too long for a socket, with the remedy.
@@ -81,13 +116,13 @@ pub struct Sessions {
 }
 
 /// Accepts bots until the daemon ends.
-pub async fn accept(listener: Arc<local::Listener>, sessions: Sessions) {
+pub async fn accept(listener: Arc<BotsListener>, sessions: Sessions) {
     let unproven = Arc::new(Semaphore::new(MAX_UNPROVEN));
     loop {
         let Ok(permit) = unproven.clone().acquire_owned().await else {
             return;
         };
-        match listener.accept().await {
+        match listener.listener.accept().await {
             Ok(stream) => {
                 let sessions = sessions.clone();
                 tokio::spawn(async move { sessions.serve(Arc::new(stream), permit).await });
@@ -102,7 +137,7 @@ pub async fn accept(listener: Arc<local::Listener>, sessions: Sessions) {
 
 impl Sessions {
     /// One connection, from its first frame to its end.
-    async fn serve(self, stream: Arc<local::Stream>, unproven: OwnedSemaphorePermit) {
+    async fn serve(self, stream: Arc<Stream>, unproven: OwnedSemaphorePermit) {
         let peer_pid = stream
             .peer_creds()
             .ok()
@@ -235,7 +270,7 @@ fn refused(peer_pid: Option<u32>, why: &str) {
 }
 
 /// Frames out: all that wait in one write.
-async fn write_frames(stream: Arc<local::Stream>, mut outgoing: mpsc::Receiver<ToWorker>) {
+async fn write_frames(stream: Arc<Stream>, mut outgoing: mpsc::Receiver<ToWorker>) {
     let mut send = &*stream;
     let mut frames = Vec::new();
     let mut bytes = Vec::new();

@@ -5,12 +5,14 @@
 //!                         │ full: who has kept us waiting longest is put out; when all of them
 //!                         │ are being worked for: 503, closed
 //!   shutdown: stop accepting ──> idle ones closed ──> answers finished ──> deadline ──> cut
+//!   give_back: stop accepting ──> answers finished ──> the sockets, between two requests ──> cut
 //! ```
 //!
 //! `axum::serve` keeps half-sent heads and silent connections for ever (measured), so it is not used.
 //! The TCP port and the admin socket each have a house of their own: however full the port is, an
 //! operator gets in. The listener is shared (`Arc`): a caller that keeps a clone keeps the backlog
-//! open across a stop, which a re-execution needs.
+//! open across a stop, which a re-execution needs; and so that no client sees an end, the connections
+//! go with it ([`ServerHandle::give_back`], [`Resumed`]).
 
 use std::io;
 use std::net::IpAddr;
@@ -19,13 +21,14 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use deia::config::Http;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::connection;
 use super::guard::Guard;
 use super::house::House;
+pub use super::house::Yielded;
 use super::peer::{Admission, Peer};
 use super::watch::{Command, millis};
 
@@ -113,19 +116,39 @@ pub struct Edge {
     pub limits: watch::Receiver<EdgeLimits>,
 }
 
+/// Connections of an earlier process, with what it had read of their next requests.
+pub type Resumed<S> = Vec<(S, Vec<u8>)>;
+
 /// Serves HTTP on a TCP listener until [`ServerHandle::shutdown`].
-pub fn serve_tcp(listener: Arc<TcpListener>, edge: Edge) -> ServerHandle {
-    ServerHandle::start(edge, |server, stop| tcp_loop(listener, server, stop))
+pub fn serve_tcp(
+    listener: Arc<TcpListener>,
+    resumed: Resumed<TcpStream>,
+    edge: Edge,
+) -> ServerHandle {
+    ServerHandle::start(edge, |server, stop| {
+        for (stream, read) in resumed {
+            // One whose peer is not known any more is gone.
+            if let Ok(address) = stream.peer_addr() {
+                let local = stream.local_addr().ok().map(|a| a.ip());
+                server.welcome(stream, read, Peer::Tcp(address), local);
+            }
+        }
+        tcp_loop(listener, server, stop)
+    })
 }
 
 /// Serves HTTP on the admin socket until [`ServerHandle::shutdown`]: every connection is shown to
 /// `admission` first.
 pub fn serve_admin(
     listener: Arc<UnixListener>,
+    resumed: Resumed<UnixStream>,
     edge: Edge,
     admission: Arc<Admission>,
 ) -> ServerHandle {
     ServerHandle::start(edge, |server, stop| {
+        for (stream, read) in resumed {
+            server.welcome_admin(stream, read, Arc::clone(&admission));
+        }
         admin_loop(listener, server, admission, stop)
     })
 }
@@ -190,6 +213,24 @@ impl ServerHandle {
     }
 }
 
+impl ServerHandle {
+    /// Stops accepting, lets answers in flight finish until `deadline` from now, and gives every
+    /// connection back between two requests; what is not done by then is cut.
+    pub async fn give_back(self, deadline: Duration) -> (Vec<Yielded>, Drained) {
+        self.stop.send_replace(true);
+        drop(self.acceptor.await);
+        self.house.ask_all(Command::Yield);
+        let emptied = tokio::time::timeout(deadline, self.house.emptied()).await;
+        let mut cut = 0;
+        if emptied.is_err() {
+            cut = self.house.connections();
+            self.house.ask_all(Command::Close);
+            drop(tokio::time::timeout(CUT_GRACE, self.house.emptied()).await);
+        }
+        (self.house.yielded(), Drained { cut })
+    }
+}
+
 /// What the acceptor and every connection share.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -227,7 +268,7 @@ async fn tcp_loop(
         if any_address {
             local = stream.local_addr().ok().map(|a| a.ip());
         }
-        server.welcome(stream, Peer::Tcp(address), local);
+        server.welcome(stream, Vec::new(), Peer::Tcp(address), local);
     }
 }
 
@@ -247,7 +288,7 @@ async fn admin_loop(
         match accepted {
             Ok((stream, _)) => {
                 trouble.over();
-                server.welcome_admin(stream, Arc::clone(&admission));
+                server.welcome_admin(stream, Vec::new(), Arc::clone(&admission));
             }
             Err(error) => {
                 if trouble.wait(&error, &server.house, &mut stop).await {
@@ -262,6 +303,7 @@ impl Server {
     fn welcome<S: connection::Stream>(
         self: &Arc<Self>,
         stream: S,
+        read: Vec<u8>,
         peer: Peer,
         local: Option<IpAddr>,
     ) {
@@ -270,14 +312,19 @@ impl Server {
             Some(guest) => {
                 let server = Arc::clone(self);
                 tokio::spawn(connection::serve(
-                    server, stream, peer, local, limits, guest,
+                    server, stream, read, peer, local, limits, guest,
                 ));
             }
             None => self.refuse_full(stream),
         }
     }
 
-    fn welcome_admin(self: &Arc<Self>, stream: tokio::net::UnixStream, admission: Arc<Admission>) {
+    fn welcome_admin(
+        self: &Arc<Self>,
+        stream: UnixStream,
+        read: Vec<u8>,
+        admission: Arc<Admission>,
+    ) {
         let limits = self.edge.limits.borrow().for_admin();
         let Some(guest) = House::admit(&self.house, limits.max_connections) else {
             return self.refuse_full(stream);
@@ -289,7 +336,7 @@ impl Server {
             let verdict = tokio::task::spawn_blocking(move || admission.decide(credentials)).await;
             match verdict {
                 Ok(Ok(peer)) => {
-                    connection::serve(server, stream, peer, None, limits, guest).await;
+                    connection::serve(server, stream, read, peer, None, limits, guest).await;
                 }
                 Ok(Err(refusal)) => {
                     tracing::warn!(event = "admin_refused", reason = %refusal, "A connection to the admin socket was refused");

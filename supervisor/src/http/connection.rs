@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,11 +19,13 @@ use std::time::Duration;
 
 use axum::body::Body as AxumBody;
 use axum::response::IntoResponse;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tower::Service;
 
 use super::accept::{EdgeLimits, Server};
@@ -48,13 +50,28 @@ const FIRST_BYTES: Duration = Duration::from_millis(500);
 pub const LINGER_BYTES: u64 = 64 << 20;
 
 /// What can carry a connection.
-pub(super) trait Stream: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {}
-impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static> Stream for S {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {
+    /// The socket alone, no longer watched by the runtime.
+    fn into_socket(self) -> io::Result<OwnedFd>;
+}
 
-/// Serves one connection to its end.
+impl Stream for TcpStream {
+    fn into_socket(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
+    }
+}
+
+impl Stream for UnixStream {
+    fn into_socket(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
+    }
+}
+
+/// Serves one connection to its end, or until it is to be given back. `read` has come from it already.
 pub(super) async fn serve<S: Stream>(
     server: Arc<Server>,
     stream: S,
+    read: Vec<u8>,
     peer: Peer,
     local: Option<IpAddr>,
     limits: EdgeLimits,
@@ -76,6 +93,7 @@ pub(super) async fn serve<S: Stream>(
     };
     let io = TokioIo::new(Timed {
         inner: stream,
+        read: read.into(),
         watch: Arc::clone(&watch),
     });
     let mut connection = hyper::server::conn::http1::Builder::new()
@@ -86,17 +104,18 @@ pub(super) async fn serve<S: Stream>(
         limits.shortest_ms()
     )));
     let mut finishing = false;
-    poll_fn(|cx| {
+    let end = poll_fn(|cx| {
         watch.task.register(cx.waker());
         loop {
             // An error here is the client's: there is nobody left to tell.
             if Pin::new(&mut connection).poll(cx).is_ready() {
-                return Poll::Ready(());
+                return Poll::Ready(End::Over);
             }
             match watch.command() {
-                Command::Close => return Poll::Ready(()),
-                Command::Finish if watch.may_close() => return Poll::Ready(()),
-                Command::Leave if watch.leaves_now(watch.now()) => return Poll::Ready(()),
+                Command::Close => return Poll::Ready(End::Over),
+                Command::Yield if watch.may_yield() => return Poll::Ready(End::Yielded),
+                Command::Finish if watch.may_close() => return Poll::Ready(End::Over),
+                Command::Leave if watch.leaves_now(watch.now()) => return Poll::Ready(End::Over),
                 // Only while a request is being served: hyper would drop half a head otherwise.
                 Command::Finish if !finishing && watch.is_serving() => {
                     finishing = true;
@@ -108,12 +127,12 @@ pub(super) async fn serve<S: Stream>(
                     let at = tokio::time::Instant::now() + Duration::from_millis(LEAVE_CHECK_MS);
                     timer.as_mut().reset(at);
                 }
-                Command::Serve | Command::Finish | Command::Leave => {}
+                Command::Serve | Command::Yield | Command::Finish | Command::Leave => {}
             }
             ready!(timer.as_mut().poll(cx));
             match watch.verdict(watch.now(), &limits) {
                 Verdict::Late(Late::Body) => watch.give_up_body(),
-                Verdict::Late(_) => return Poll::Ready(()),
+                Verdict::Late(_) => return Poll::Ready(End::Over),
                 Verdict::Again(ms) => {
                     let leaving = watch.command() == Command::Leave;
                     let ms = if leaving { ms.min(LEAVE_CHECK_MS) } else { ms };
@@ -124,11 +143,28 @@ pub(super) async fn serve<S: Stream>(
         }
     })
     .await;
+    if end == End::Yielded {
+        let parts = connection.into_parts();
+        let timed = parts.io.into_inner();
+        let read = [parts.read_buf, timed.read].concat();
+        // One that can't be taken off the runtime is closed: its client asks again.
+        if let Ok(socket) = timed.inner.into_socket() {
+            guest.yields(socket, read);
+        }
+        return;
+    }
     if watch.has_unread_body() && watch.command() < Command::Leave {
         watch.request_ends();
         linger(connection.into_parts().io.into_inner(), &watch).await;
     }
     drop(guest);
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Over,
+    Yielded,
 }
 
 /// One request: guard, router, and a net for panics.
@@ -246,6 +282,8 @@ async fn discard<S: Stream>(stream: &mut S, enough: impl Fn() -> bool) -> io::Re
 #[derive(Debug)]
 struct Timed<S> {
     inner: S,
+    /// Came before this process had the connection.
+    read: Bytes,
     watch: Arc<Watch>,
 }
 
@@ -255,6 +293,12 @@ impl<S: Stream> AsyncRead for Timed<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.read.is_empty() {
+            let n = self.read.len().min(buf.remaining());
+            buf.put_slice(&self.read.split_to(n));
+            self.watch.bytes_read();
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         if polled.is_pending() {

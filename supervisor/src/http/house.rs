@@ -1,6 +1,7 @@
 //! Every connection of one listener: how many there may be, and who goes when there are too many.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -16,6 +17,16 @@ pub(super) struct House {
     guests: Mutex<Guests>,
     alive: AtomicUsize,
     left: Notify,
+    yielded: Mutex<Vec<Yielded>>,
+}
+
+/// A connection that was given back between two requests.
+#[derive(Debug)]
+pub struct Yielded {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// What was read of the next request.
+    pub read: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +42,7 @@ impl Default for House {
             guests: Mutex::default(),
             alive: AtomicUsize::new(0),
             left: Notify::new(),
+            yielded: Mutex::default(),
         }
     }
 }
@@ -82,6 +94,12 @@ impl House {
         }
     }
 
+    /// Those that were given back so far.
+    pub(super) fn yielded(&self) -> Vec<Yielded> {
+        let mut yielded = self.yielded.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *yielded)
+    }
+
     /// Ends when nobody is left.
     pub(super) async fn emptied(&self) {
         loop {
@@ -119,6 +137,18 @@ pub(super) struct Guest {
     id: u64,
     pub(super) watch: Arc<Watch>,
     house: Arc<House>,
+}
+
+impl Guest {
+    /// Gives the connection back to whoever asked for it.
+    pub(super) fn yields(&self, socket: OwnedFd, read: Vec<u8>) {
+        let mut yielded = self
+            .house
+            .yielded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        yielded.push(Yielded { socket, read });
+    }
 }
 
 impl Drop for Guest {

@@ -1,6 +1,8 @@
 //! The field tables of the requests every client shares.
 
-use deia::api::{EvaluateRequest, LimitsRequest, ScaleQuery, SubmitRequest, TaskQuery};
+use deia::api::{
+    EvaluateRequest, LimitsRequest, ScaleQuery, SubmitRequest, TaskQuery, UpgradeRequest,
+};
 use deia::config::MAX_BOTS;
 use deia::task::MAX_TASK_ID_BYTES;
 use serde_json::{Value, json};
@@ -106,6 +108,16 @@ impl Fields for LimitsRequest {
             Presence::Nullable,
         ),
         field("resume", Kind::Bool, Presence::Optional),
+    ];
+}
+
+/// Longest path of a release (PATH_MAX).
+const MAX_PATH_BYTES: usize = 4096;
+
+impl Fields for UpgradeRequest {
+    const FIELDS: &'static [Field] = &[
+        field("path", Kind::Text(MAX_PATH_BYTES), Presence::Nullable),
+        field("keep_pin", Kind::Bool, Presence::Optional),
     ];
 }
 

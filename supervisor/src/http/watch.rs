@@ -32,12 +32,14 @@ pub const EVICT_AFTER_MS: u64 = 5;
 pub(super) enum Command {
     /// Go on.
     Serve = 0,
+    /// Answer what is being served, then give the socket back as it is: [`Watch::may_yield`].
+    Yield = 1,
     /// Finish what was asked, then close.
-    Finish = 1,
+    Finish = 2,
     /// Make room: [`Watch::leaves_now`].
-    Leave = 2,
+    Leave = 3,
     /// Close now.
-    Close = 3,
+    Close = 4,
 }
 
 /// Why a connection is closed.
@@ -149,6 +151,11 @@ impl Watch {
     /// Nothing was asked that is not answered: closing now breaks no promise.
     pub(super) fn may_close(&self) -> bool {
         self.is_idle() && !self.unread.load(Relaxed)
+    }
+
+    /// Nothing is being served or answered: whoever reads on from here misses nothing.
+    pub(super) fn may_yield(&self) -> bool {
+        !self.is_serving() && self.write_since.load(Relaxed) == 0 && !self.has_unread_body()
     }
 
     /// A whole head is here.
@@ -292,8 +299,9 @@ impl Watch {
     pub(super) fn command(&self) -> Command {
         match self.command.load(Relaxed) {
             0 => Command::Serve,
-            1 => Command::Finish,
-            2 => Command::Leave,
+            1 => Command::Yield,
+            2 => Command::Finish,
+            3 => Command::Leave,
             _ => Command::Close,
         }
     }

@@ -16,9 +16,12 @@ mod serve;
 mod spooling;
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use deia::wire::{Bootstrap, Hello, ToSupervisor, ToWorker, Welcome};
+
+use tokio::time::Instant;
 
 use crate::attempt::Bot;
 use crate::beat::Beat;
@@ -29,6 +32,9 @@ use link::Link;
 
 /// How long the supervisor may take for its welcome.
 pub const WELCOME_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two tries to reach it.
+const DIAL_AGAIN: Duration = Duration::from_millis(50);
 
 /// How a bot's process ended, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +91,8 @@ pub async fn run(bootstrap: Bootstrap) -> Exit {
 }
 
 async fn session(bootstrap: Bootstrap) -> Result<(), SessionError> {
-    let connected = dial::connect(&bootstrap.socket).await;
-    let mut link = connected.map_err(|source| SessionError::Connect {
-        path: bootstrap.socket.display().to_string(),
-        source,
-    })?;
     let hello = hello(&bootstrap);
-    link.send(ToSupervisor::Hello(Box::new(hello.clone())))
-        .await?;
-    let welcome = welcome(&mut link).await?;
+    let (link, welcome) = be_welcomed(&bootstrap.socket, &hello).await?;
     let setup = |what: &str, e: io::Error| SessionError::Setup(format!("{what}: {e}"));
     let pulse = PulseFile::new().map_err(|e| setup("no file for heartbeats", e))?;
     let sandbox = confine::apply(&welcome.limits).map_err(SessionError::Setup)?;
@@ -111,6 +110,33 @@ async fn session(bootstrap: Bootstrap) -> Result<(), SessionError> {
     serve::Loop::new(link, bot, reaper, identity, pulse, spool)
         .run(beat, signals)
         .await
+}
+
+/// Dials until somebody answers: the supervisor may be replaced at this very moment.
+async fn be_welcomed(socket: &Path, hello: &Hello) -> Result<(Link, Welcome), SessionError> {
+    let deadline = Instant::now() + WELCOME_PATIENCE;
+    loop {
+        match be_welcomed_once(socket, hello).await {
+            Err(SessionError::Connect { .. } | SessionError::Lost(_))
+                if Instant::now() + DIAL_AGAIN < deadline =>
+            {
+                tokio::time::sleep(DIAL_AGAIN).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+async fn be_welcomed_once(socket: &Path, hello: &Hello) -> Result<(Link, Welcome), SessionError> {
+    let connected = dial::connect(socket).await;
+    let mut link = connected.map_err(|source| SessionError::Connect {
+        path: socket.display().to_string(),
+        source,
+    })?;
+    link.send(ToSupervisor::Hello(Box::new(hello.clone())))
+        .await?;
+    let welcome = welcome(&mut link).await?;
+    Ok((link, welcome))
 }
 
 fn hello(bootstrap: &Bootstrap) -> Hello {

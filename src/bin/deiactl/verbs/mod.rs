@@ -16,3 +16,4 @@ pub mod scale;
 pub mod status;
 pub mod submit;
 pub mod task;
+pub mod upgrade;

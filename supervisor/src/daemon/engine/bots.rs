@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::Engine;
 use super::timers::Timer;
+use crate::brain::Millis;
 use crate::brain::bot::{Action, Bot, Drain, Event};
 use crate::brain::liveness::Heart;
 use crate::fleet::proof::new_launch;
@@ -53,9 +54,14 @@ pub(super) struct BotEntry {
     pub held: bool,
     /// Its pool's specification has changed since it was started.
     pub outdated: bool,
+    /// It is of another release than the daemon, since then.
+    pub old_release: Option<Millis>,
     /// It does not belong to the fleet any more: forgotten once it has ended.
     pub retired: bool,
 }
+
+/// A bot of an older release that is never idle is drained after this long.
+const OLD_RELEASE_SERVES: Millis = 600_000;
 
 /// A bot's connection.
 #[derive(Debug)]
@@ -64,6 +70,13 @@ pub(super) struct Session {
     pub number: u64,
     /// Frames to it.
     pub frames: mpsc::Sender<ToWorker>,
+}
+
+impl Session {
+    /// Whether everything was handed to the socket.
+    pub fn is_sent(&self) -> bool {
+        self.frames.is_closed() || self.frames.capacity() == self.frames.max_capacity()
+    }
 }
 
 /// What a process was told, and goes by until it is started anew.
@@ -97,6 +110,7 @@ impl BotEntry {
             kills: 0,
             held: false,
             outdated: false,
+            old_release: None,
             retired: false,
         }
     }
@@ -105,6 +119,16 @@ impl BotEntry {
     pub fn is_on(&self, line: &Line) -> bool {
         let session = self.session.as_ref();
         self.run == line.run && session.is_some_and(|session| session.number == line.number)
+    }
+
+    /// Whether another process shall take its place: because its pool has changed, or its release.
+    /// One of an older release serves until it is idle, within reason.
+    pub fn must_be_rolled(&self, now: Millis) -> bool {
+        let old = self.old_release.is_some_and(|since| {
+            self.machine.actual() == Actual::Ready
+                || now.saturating_sub(since) >= OLD_RELEASE_SERVES
+        });
+        self.outdated || old
     }
 
     /// What it waits for to end, for people.
@@ -236,6 +260,7 @@ impl Engine {
             entry.spec = spec;
         }
         entry.outdated = false;
+        entry.old_release = None;
         entry.run = run;
         entry.launch = new_launch();
         entry.session = None;

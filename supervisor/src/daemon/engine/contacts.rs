@@ -9,10 +9,10 @@ use deia::task::{Fence, TaskId};
 use deia::wire::{Launch, Outcome, ToSupervisor, ToWorker, Welcome};
 use sha2::{Digest, Sha256};
 
+use super::Engine;
 use super::bots::{BotEntry, Session, Terms};
 use super::tasks::{AttemptEnd, Cancel};
 use super::timers::Timer;
-use super::{Engine, Phase};
 use crate::brain::bot::{Event, State};
 use crate::brain::liveness::Heart;
 use crate::brain::{Millis, millis};
@@ -112,7 +112,7 @@ impl Engine {
             Exit::Signal(_) => ExitCause::Signal,
             Exit::Unknown => ExitCause::Unknown,
         });
-        let expected = cause == ExitCause::Stopped || self.phase != Phase::Running;
+        let expected = cause == ExitCause::Stopped || self.is_stopping();
         let why = match exit {
             Exit::Code(code) => format!("the bot {id} ended with code {code}"),
             Exit::Signal(signal) => format!("the bot {id} was ended by signal {signal}"),
@@ -158,7 +158,8 @@ impl Engine {
         };
         let id = id.clone();
         match (entry.machine.state(), hello.back.is_some()) {
-            (State::Starting, false) => self.welcome_new(&id, hello),
+            // The one of an earlier daemon had just been started.
+            (State::Starting | State::Found, false) => self.welcome_new(&id, hello),
             (State::Found | State::Ready | State::Busy | State::Draining(_), true) => {
                 self.welcome_back(&id, hello)
             }

@@ -172,13 +172,19 @@ impl Engine {
         if self.phase != Phase::Running {
             return;
         }
-        let mut next: HashMap<&str, &Arc<str>> = HashMap::new();
+        let now = self.now();
+        // One that has nothing to do goes first; where all work, one finishes and goes.
+        let mut next: HashMap<&str, (bool, &Arc<str>)> = HashMap::new();
         let mut busy: Vec<&str> = Vec::new();
         for (id, entry) in &self.bots {
             let pool = entry.spec.name.as_str();
             match entry.machine.actual() {
-                Actual::Ready | Actual::Busy if entry.outdated => {
-                    next.entry(pool).or_insert(id);
+                Actual::Ready | Actual::Busy if entry.must_be_rolled(now) => {
+                    let works = entry.machine.actual() == Actual::Busy;
+                    let known = next.get(pool).is_some_and(|(busy, _)| *busy <= works);
+                    if !known {
+                        next.insert(pool, (works, id));
+                    }
                 }
                 Actual::Draining | Actual::Stopping | Actual::Starting => busy.push(pool),
                 _ => {}
@@ -187,7 +193,7 @@ impl Engine {
         let ids: Vec<Arc<str>> = next
             .into_iter()
             .filter(|(pool, _)| !busy.contains(pool))
-            .map(|(_, id)| id.clone())
+            .map(|(_, (_, id))| id.clone())
             .collect();
         for id in ids {
             tracing::info!(event = "bot_rolled", bot_id = %id, "the bot's pool has changed: it is started anew once it has finished what it has");
@@ -244,7 +250,7 @@ impl Engine {
 
     /// Why nothing new is taken, where it is so.
     pub(super) fn refusing(&self) -> Option<&'static str> {
-        if self.phase != Phase::Running {
+        if self.is_stopping() {
             return Some("the daemon is stopping");
         }
         (self.limits.max == 0)
@@ -404,7 +410,7 @@ impl Engine {
         let (id, entry) = self.bots.get_key_value(id)?;
         let id = id.clone();
         let tasks: Vec<_> = entry.tasks.keys().cloned().collect();
-        let stopping = self.phase != Phase::Running;
+        let stopping = self.is_stopping();
         let retired = entry.retired;
         let (success, message) = match act {
             _ if stopping => (false, "the daemon is stopping".to_owned()),

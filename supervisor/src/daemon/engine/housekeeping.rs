@@ -73,6 +73,9 @@ impl Engine {
             tracing::warn!(event = "bot_stuck", bot_id = %bot, "the bot does not end a task that has run out of time; ending it");
             self.bot_event(&bot, Event::Stuck(ExitCause::TaskTimeout));
         }
+        if self.bots.values().any(|bot| bot.old_release.is_some()) {
+            self.roll();
+        }
         self.waiters.retain(|_, waiters| {
             waiters.retain(|waiter| !waiter.is_closed());
             !waiters.is_empty()

@@ -35,7 +35,7 @@ use deia::task::{TaskId, TaskStatus};
 use deia::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::bots::BotEntry;
+use self::bots::{BotEntry, Session};
 use self::outcomes::Pending;
 use self::service::Service;
 pub use self::takeover::Estate;
@@ -57,6 +57,15 @@ use crate::store::{Committed, Op, Outcome, Ready, Store, StoreError, Ticket};
 
 /// Before a lane that could not be filled is tried again.
 const FILL_AGAIN: Millis = 1_000;
+
+/// What bots are to be told is waited for this long before another process goes on.
+const LEAVE_PATIENCE: Millis = 500;
+
+/// ... with this between two looks.
+const FRAMES_LOOK: Millis = 2;
+
+/// From the last KILL to the end without what it does not end.
+const KILL_PATIENCE: Millis = 10_000;
 
 /// Messages of one kind that are taken in one turn.
 const TURN: usize = 256;
@@ -146,6 +155,10 @@ pub struct Engine {
     scaling: scaling::Scaling,
     timers: Timers,
     phase: Phase,
+    /// A stop waits for nobody any more.
+    given_up: bool,
+    /// When what bots are to be told is not waited for any more.
+    leave_by: Millis,
     /// What `/health` shows may have changed.
     condition_stale: bool,
 }
@@ -154,6 +167,9 @@ pub struct Engine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Running,
+    /// Another process goes on from here: nothing more is given out, what is on its way to the disk
+    /// arrives.
+    Leaving,
     /// Asked to end.
     Stopping,
     /// Asked to end twice, or out of time.
@@ -165,6 +181,8 @@ enum Phase {
 pub enum Ended {
     /// As it was asked to.
     Stopped,
+    /// As it was asked to, with its bots at work.
+    Left,
     /// The store can't be trusted any more: start again.
     StoreBroken(String),
 }
@@ -217,6 +235,8 @@ impl Engine {
             scaling: scaling::Scaling::default(),
             timers: Timers::default(),
             phase: Phase::Running,
+            given_up: false,
+            leave_by: 0,
             condition_stale: true,
         };
         engine.take_over(&mut committed, parts.estate).await?;
@@ -323,6 +343,7 @@ impl Engine {
             Command::InterruptAll { reply } => {
                 let _ = reply.send(self.interrupt_all());
             }
+            Command::Leave => self.leave(),
             Command::Stop => self.stop(),
         }
     }
@@ -357,6 +378,8 @@ impl Engine {
             Timer::Probe => self.probe_store(),
             Timer::ExtendStop => self.extend_stop(),
             Timer::StopNow => self.hurry(),
+            Timer::GiveUp => self.give_up(),
+            Timer::Leave => self.look_whether_frames_are_out(),
         }
     }
 
@@ -402,16 +425,43 @@ impl Engine {
             return Some(Ended::StoreBroken(fault.clone()));
         }
         let quiet = self.pending.is_empty() && self.outbox.is_empty();
-        let gone = self.bots.values().all(|bot| !bot.machine.has_process());
-        let late = self.phase == Phase::Hurrying && !self.leftovers.is_empty();
-        (self.phase != Phase::Running && gone && quiet && (self.leftovers.is_empty() || late))
-            .then_some(Ended::Stopped)
+        match self.phase {
+            Phase::Running => None,
+            Phase::Leaving => (quiet && self.frames_are_out()).then_some(Ended::Left),
+            Phase::Stopping | Phase::Hurrying => {
+                let gone = self.bots.values().all(|bot| !bot.machine.has_process());
+                let late = self.phase == Phase::Hurrying && !self.leftovers.is_empty();
+                let given_up = self.given_up && quiet;
+                ((gone && quiet && (self.leftovers.is_empty() || late)) || given_up)
+                    .then_some(Ended::Stopped)
+            }
+        }
+    }
+
+    /// Whether bots have been sent what they were to be told, or too long has passed.
+    fn frames_are_out(&self) -> bool {
+        let sessions = self.bots.values().filter_map(|bot| bot.session.as_ref());
+        self.now() >= self.leave_by || sessions.into_iter().all(Session::is_sent)
+    }
+
+    /// Another process goes on from here.
+    fn leave(&mut self) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Leaving;
+            self.leave_by = self.now() + LEAVE_PATIENCE;
+            self.look_whether_frames_are_out();
+        }
+    }
+
+    /// Nothing says when a socket has taken what there was: it is looked at again, for a moment.
+    fn look_whether_frames_are_out(&mut self) {
+        self.timers.at(self.now() + FRAMES_LOOK, Timer::Leave);
     }
 
     fn stop(&mut self) {
         self.condition_stale = true;
         match self.phase {
-            Phase::Running => {
+            Phase::Running | Phase::Leaving => {
                 self.phase = Phase::Stopping;
                 tracing::info!(
                     event = "drain_started",
@@ -430,11 +480,40 @@ impl Engine {
         }
     }
 
+    /// Whether it was asked to end, and its bots with it.
+    fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping | Phase::Hurrying)
+    }
+
     fn hurry(&mut self) {
-        if self.phase != Phase::Running {
-            self.phase = Phase::Hurrying;
-            self.kill_all();
+        match self.phase {
+            Phase::Running | Phase::Leaving => {}
+            Phase::Stopping => {
+                self.phase = Phase::Hurrying;
+                self.kill_all();
+                self.timers.at(self.now() + KILL_PATIENCE, Timer::GiveUp);
+            }
+            Phase::Hurrying => self.kill_all(),
         }
+    }
+
+    /// What SIGKILL does not end, the daemon can't wait for.
+    fn give_up(&mut self) {
+        let blockers: Vec<String> = (self.bots.values())
+            .filter(|bot| bot.machine.has_process())
+            .flat_map(|bot| {
+                let own = bot.process.as_ref().map(|(pid, _)| format!("pid {pid}"));
+                own.into_iter().chain(bot.blocked_by.clone())
+            })
+            .collect();
+        if !blockers.is_empty() {
+            tracing::error!(
+                event = "stop_incomplete",
+                left = blockers.join(", "),
+                "processes do not end, not even by SIGKILL; ending without them"
+            );
+        }
+        self.given_up = true;
     }
 
     fn now(&self) -> Millis {

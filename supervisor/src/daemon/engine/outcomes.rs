@@ -6,10 +6,10 @@ use deia::task::{Fence, TaskId, TaskStatus};
 use deia::time::Timestamp;
 use deia::wire::ToWorker;
 
+use super::Engine;
 use super::service::PROBE;
 use super::tasks::{AttemptEnd, AttemptPhase, Cancel, Detail, InFlight};
 use super::timers::Timer;
-use super::{Engine, Phase};
 use crate::brain::window::Waiting;
 use crate::daemon::command::{Acted, Refused, Reply, Submitted};
 use crate::fleet::Run;
@@ -484,10 +484,10 @@ impl Engine {
             .map(|a| (a.ready.id.clone(), a.fence))
             .collect();
         for (id, fence) in lost {
-            let end = if self.phase == Phase::Running {
-                AttemptEnd::BotLost(why.to_owned())
-            } else {
+            let end = if self.is_stopping() {
                 AttemptEnd::TakenBack
+            } else {
+                AttemptEnd::BotLost(why.to_owned())
             };
             self.end_attempt(&id, fence, end);
         }

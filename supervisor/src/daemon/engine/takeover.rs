@@ -135,6 +135,7 @@ impl Engine {
         let mut entry = BotEntry::new(self.pool_of(&id));
         entry.run = run;
         entry.launch = found.launch;
+        entry.old_release = (!found.same_program).then(|| self.now());
         let handle = found.pidfd.try_clone().map(ProcessHandle::from);
         entry.process = handle.ok().map(|handle| (pid, handle));
         self.bots.insert(id.clone(), entry);

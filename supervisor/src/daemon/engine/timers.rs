@@ -38,6 +38,10 @@ pub enum Timer {
     ExtendStop,
     /// A stop has lasted long enough.
     StopNow,
+    /// ... also for what SIGKILL does not end.
+    GiveUp,
+    /// Bots were given their time to be told.
+    Leave,
 }
 
 /// Timers in order. Obsolete ones are let fire and found to be so.

@@ -4,7 +4,7 @@ use deia::api::{BotView, ScalingStatus};
 use deia::bot::{Actual, Wanted};
 use deia::time::Timestamp;
 
-use super::{Engine, Phase};
+use super::Engine;
 use crate::daemon::health::Condition;
 
 impl Engine {
@@ -74,7 +74,7 @@ impl Engine {
         let condition = Condition {
             refusing: self.refusing(),
             store_fault: self.store_fault.clone(),
-            stopping: self.phase != Phase::Running,
+            stopping: self.is_stopping(),
             quarantined: quarantined.map(|(id, _)| id.to_string()).collect(),
         };
         self.condition.send_if_modified(|shown| {

@@ -11,6 +11,7 @@ pub mod scaling;
 pub mod status;
 pub mod submit;
 pub mod tasks;
+pub mod upgrade;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use super::scope::{ScopedRouter, assemble, open, scoped};
 use crate::daemon::command::{Command, Refused};
 use crate::daemon::health::Condition;
 use crate::daemon::reload::ConfigHandle;
+use crate::daemon::upgrade::Upgrader;
 use crate::fleet::outputs::Outputs;
 use crate::store::Store;
 use crate::usage::Usage;
@@ -46,6 +48,10 @@ pub struct Api {
     pub condition: watch::Receiver<Condition>,
     /// What processes use.
     pub usage: Usage,
+    /// Switches to other releases.
+    pub upgrader: Upgrader,
+    /// True once another process is about to go on: what lasts ends then, with a hint.
+    pub leaving: watch::Receiver<bool>,
     /// HOME.
     pub home: PathBuf,
     /// When the daemon started.
@@ -70,6 +76,14 @@ impl Api {
             .await
             .map_err(|_| ending(()))?;
         answer.await.map_err(|_| ending(()))
+    }
+
+    /// Waits until another process is about to go on.
+    pub(super) async fn until_leaving(&self) {
+        let mut leaving = self.leaving.clone();
+        if leaving.wait_for(|leaving| *leaving).await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 
@@ -163,7 +177,8 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(scaling::scale_up))
         .routes(routes!(scaling::scale_down))
         .routes(routes!(config::reload))
-        .routes(routes!(config::check_reload));
+        .routes(routes!(config::check_reload))
+        .routes(routes!(upgrade::upgrade));
     open(public)
         .merge(scoped(Scope::Read, read))
         .merge(scoped(Scope::Submit, submit))

@@ -38,13 +38,17 @@ impl Fields for OutputQuery {
     }];
 }
 
+/// When a stream that was ended for an upgrade is to be opened again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
 /// How often a follower looks whether a task that waits has begun.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What a task has said: so far, or, with `follow`, as it comes.
 ///
 /// The stream's events: `output` `{"text"}`, `attempt` `{"status"}` when the attempt is over and the
-/// task is tried again (its output starts anew), `end` `{"status"}`.
+/// task is tried again (its output starts anew), `end` `{"status"}`. A stream that ends without `end`
+/// was ended by an upgrade or a stop: open it again.
 #[utoipa::path(get, path = "/api/tasks/{id}/output", tag = "tasks", params(("id" = String, Path), OutputQuery), responses(
     (status = 200, body = OutputView, description = "The output so far; with `follow=true` `text/event-stream`"),
     (status = 404, body = deia::api::ApiError),
@@ -65,7 +69,7 @@ pub async fn output(
             done: false,
         };
         let events = stream::unfold(following, |mut following| async move {
-            let event = following.next().await?;
+            let event = following.next_or_hint().await?;
             Some((Ok::<_, Infallible>(event), following))
         });
         return Ok(Sse::new(events)
@@ -103,6 +107,22 @@ struct Following {
 }
 
 impl Following {
+    /// The next event; when another process goes on, when to ask that one, and the end.
+    async fn next_or_hint(&mut self) -> Option<Event> {
+        if self.done {
+            return None;
+        }
+        let api = self.api.clone();
+        tokio::select! {
+            biased;
+            () = api.until_leaving() => {
+                self.done = true;
+                Some(Event::default().retry(ASK_AGAIN))
+            }
+            event = self.next() => event,
+        }
+    }
+
     async fn next(&mut self) -> Option<Event> {
         if self.done {
             return None;

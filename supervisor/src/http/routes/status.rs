@@ -20,6 +20,9 @@ pub async fn status(State(api): State<Shared>) -> Result<Json<Status>, ApiFailur
         .await;
     let counts = api.store.counts().await.map_err(orchestrate::unreadable)?;
     let shown = api.config.status();
+    let upgrader = api.upgrader.clone();
+    let release = tokio::task::spawn_blocking(move || upgrader.view()).await;
+    let release = release.map_err(|e| ApiFailure::internal(format_args!("releases: {e}")))?;
     let current_task = bots.iter().find_map(|bot| bot.tasks.first().cloned());
     Ok(Json(Status {
         bot_id: api.config.first_pool(),
@@ -44,6 +47,7 @@ pub async fn status(State(api): State<Shared>) -> Result<Json<Status>, ApiFailur
         bots,
         queue: queue(&counts),
         home: api.home.display().to_string(),
+        release: Some(release),
     }))
 }
 

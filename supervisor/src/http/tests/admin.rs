@@ -21,7 +21,7 @@ fn serve(path: &Path, bot: impl Fn(u32) -> bool + Send + Sync + 'static) -> Serv
     };
     let listener = bind_admin_socket(path, None).unwrap();
     let (edge, _) = edge(EdgeLimits::default(), HttpAuth::Tokens);
-    serve_admin(Arc::new(listener), edge, Arc::new(admission))
+    serve_admin(Arc::new(listener), Vec::new(), edge, Arc::new(admission))
 }
 
 /// A child of `sh` connects and sends the request; `sh` is the bot where there is one.

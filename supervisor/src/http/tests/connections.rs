@@ -175,7 +175,7 @@ async fn a_new_limit_holds_for_new_connections() {
     let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let address = listener.local_addr().unwrap();
     let (edge, limits) = edge(EdgeLimits::default(), HttpAuth::Off);
-    let _server = serve_tcp(listener, edge);
+    let _server = serve_tcp(listener, Vec::new(), edge);
     limits.send_replace(EdgeLimits {
         max_body_bytes: 3,
         ..quick()
@@ -240,4 +240,55 @@ async fn pipelined_requests_are_answered_in_order() {
     let answer = talk(address, &two).await;
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 2);
     assert!(answer.ends_with("\r\n\r\n2"), "{answer}");
+}
+
+/// Shown to fail on a connection that yields without what it had read, and on one that yields while
+/// it is being served.
+#[tokio::test]
+async fn connections_that_are_given_back_go_on_elsewhere_and_nobody_notices() {
+    let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let address = listener.local_addr().unwrap();
+    let (edge, _limits) = edge(EdgeLimits::default(), HttpAuth::Off);
+    let first = serve_tcp(listener.clone(), Vec::new(), edge.clone());
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(HEALTH).await.unwrap();
+    assert_eq!(status(&one_answer(&mut idle).await), 200);
+    let mut fresh = TcpStream::connect(address).await.unwrap();
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(&HEALTH[..20]).await.unwrap();
+    // Two at once: the second is read with the first and served by the other process.
+    let mut pipelined = TcpStream::connect(address).await.unwrap();
+    let slow = b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n".as_slice();
+    let two = [slow, b"GET /items/2 HTTP/1.1\r\nHost: localhost\r\n\r\n"].concat();
+    pipelined.write_all(&two).await.unwrap();
+    let mut leaving = TcpStream::connect(address).await.unwrap();
+    leaving
+        .write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (yielded, drained) = first.give_back(LONG).await;
+    assert_eq!(drained.cut, 0);
+    assert_eq!(yielded.len(), 4, "{yielded:?}");
+    assert!(read_all(&mut leaving).await.ends_with("at last"));
+    // Nobody serves for a moment: what is asked now waits.
+    idle.write_all(HEALTH).await.unwrap();
+    let mut newcomer = TcpStream::connect(address).await.unwrap();
+    newcomer.write_all(HEALTH).await.unwrap();
+
+    let resumed = yielded.into_iter().map(|yielded| {
+        let socket = std::net::TcpStream::from(yielded.socket);
+        (TcpStream::from_std(socket).unwrap(), yielded.read)
+    });
+    let _second = serve_tcp(listener, resumed.collect(), edge);
+    half.write_all(&HEALTH[20..]).await.unwrap();
+    fresh.write_all(HEALTH).await.unwrap();
+    for stream in [&mut idle, &mut newcomer, &mut half, &mut fresh] {
+        assert_eq!(status(&one_answer(stream).await), 200);
+    }
+    let mut both = String::new();
+    while both.matches("HTTP/1.1 200").count() < 2 {
+        both.push_str(&one_answer(&mut pipelined).await);
+    }
+    assert!(both.contains("at last") && both.ends_with("2"), "{both}");
 }

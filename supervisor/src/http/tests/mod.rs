@@ -118,7 +118,10 @@ pub(super) fn edge(limits: EdgeLimits, auth: HttpAuth) -> (Edge, watch::Sender<E
 pub(super) async fn start(limits: EdgeLimits, auth: HttpAuth) -> (SocketAddr, ServerHandle) {
     let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let address = listener.local_addr().unwrap();
-    (address, serve_tcp(listener, edge(limits, auth).0))
+    (
+        address,
+        serve_tcp(listener, Vec::new(), edge(limits, auth).0),
+    )
 }
 
 pub(super) fn quick() -> EdgeLimits {

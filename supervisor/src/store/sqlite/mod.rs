@@ -58,6 +58,11 @@ use super::{
     TaskRecord, Ticket,
 };
 
+/// The schema this release brings a store to.
+pub fn schema_version() -> i64 {
+    migrate::latest(MIGRATIONS)
+}
+
 /// The store in one file.
 pub struct SqliteStore {
     path: PathBuf,

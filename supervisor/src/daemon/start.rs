@@ -1,0 +1,447 @@
+//! The daemon put together, and its end.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deia::config::{Config, Http};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::command::{Command, MAX_COMMANDS};
+use super::engine::{Ended, Engine, Parts};
+use super::home::{Home, HomeLock};
+use super::sockets::{Listeners, resume};
+use super::upgrade::{self, Departure, Handover, Plan, Releases, Upgrader};
+use super::{estate, health, reload, service as manager, signals};
+use crate::fleet::MAX_EVENTS;
+use crate::fleet::exits::{self, Exits};
+use crate::fleet::outputs::Outputs;
+use crate::fleet::pids::BotPids;
+use crate::fleet::proof::FleetKey;
+use crate::fleet::results::Results;
+use crate::fleet::sessions::{self, Sessions};
+use crate::fleet::spawn::Spawner;
+use crate::fleet::strays::{self, Strays};
+use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin, serve_tcp};
+use crate::http::guard::{Guard, HashedTokens};
+use crate::http::peer::Admission;
+use crate::http::routes::{Api, service};
+use crate::logs::LogHandle;
+use crate::settings::Settings;
+use crate::sigmask;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, StoreError};
+use crate::usage::Usage;
+
+/// The store can't be trusted any more: a new start recovers.
+const EXIT_STORE: u8 = 70;
+
+/// Neither the new release nor this one could be executed.
+const EXIT_NO_RELEASE: u8 = 71;
+
+/// Requests in flight may take this long at the end.
+const HTTP_GRACE: Duration = Duration::from_secs(2);
+
+/// ... and before another process goes on with their connections.
+const YIELD_GRACE: Duration = Duration::from_secs(10);
+
+/// A signal that has just come is acted on within this.
+const SIGNAL_SETTLES: Duration = Duration::from_millis(20);
+
+/// What killed bots left behind is looked for at most this long at the end.
+const STRAYS_GRACE: Duration = Duration::from_secs(2);
+
+/// Transactions whose outcomes may wait for the main loop.
+const MAX_COMMITTED: usize = 64;
+
+/// What a start has when it begins.
+pub(super) struct Begin {
+    pub home: Home,
+    pub lock: HomeLock,
+    pub settings: Settings,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    pub epoch: Instant,
+    pub log: LogHandle,
+    pub releases: Releases,
+    pub invoked: PathBuf,
+    pub arguments: Vec<OsString>,
+}
+
+/// A daemon that runs.
+pub(super) struct Daemon {
+    home: Home,
+    lock: HomeLock,
+    listeners: Listeners,
+    engine: JoinHandle<Result<Ended, StoreError>>,
+    tcp: ServerHandle,
+    admin: ServerHandle,
+    store: Arc<dyn Store>,
+    commands: mpsc::Sender<Command>,
+    notifier: Option<manager::Notifier>,
+    pids: BotPids,
+    fleet: Arc<str>,
+    releases: Releases,
+    invoked: PathBuf,
+    arguments: Vec<OsString>,
+    plans: mpsc::Receiver<Plan>,
+    leaving: watch::Sender<bool>,
+    stops: watch::Receiver<u32>,
+}
+
+/// Puts a daemon together; it is ready when this returns.
+pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Result<Daemon> {
+    let Begin {
+        home,
+        lock,
+        settings,
+        config: config_file,
+        epoch,
+        log,
+        releases,
+        invoked,
+        arguments,
+    } = begin;
+    let config = settings.current();
+    let key = FleetKey::load_or_create(&home.fleet_key())?;
+    let results = Results::new(&home.spool(), key.clone());
+    let listeners = Listeners::open(&home, config.http.listen, handover).await?;
+    let address = listeners.tcp.local_addr()?;
+    let (resumed_tcp, resumed_admin) = resume(handover)?;
+    let (committed_to, committed) = mpsc::channel(MAX_COMMITTED);
+    let database = home.database();
+    let opened = tokio::task::spawn_blocking({
+        let database = database.clone();
+        move || SqliteStore::open(&database, committed_to)
+    });
+    let looked = tokio::task::spawn_blocking({
+        let (key, results, spool) = (key.clone(), results.clone(), home.spool());
+        move || estate::look(&key, &results, &spool)
+    });
+    let opened = opened.await.map_err(io::Error::other)?;
+    let sqlite = Arc::new(opened.map_err(io::Error::other)?);
+    let store: Arc<dyn Store> = sqlite.clone();
+    let estate = looked.await.map_err(io::Error::other)?;
+
+    let (commands_to, commands) = mpsc::channel(MAX_COMMANDS);
+    let (events_to, events) = mpsc::channel(MAX_EVENTS);
+    let (condition_to, condition) = watch::channel(health::Condition::default());
+    let outputs = Outputs::default();
+    let pids = BotPids::default();
+    // Before anything looks for strays: after a re-execution they are this process's children.
+    for bot in &estate.bots {
+        pids.insert(bot.process.pid.unsigned_abs());
+    }
+    if let Some(guard) = handover.and_then(|handover| handover.guard) {
+        pids.insert(guard);
+        tokio::spawn(exits::reap_when_ended(guard, pids.clone()));
+    }
+    let fleet: Arc<str> = key.fleet().into();
+    let strays = Strays::start(pids.clone(), fleet.to_string())?;
+    let spawner = Spawner::start(
+        PathBuf::from("/proc/self/exe"),
+        key.clone(),
+        pids.clone(),
+        events_to.clone(),
+    )?;
+    let exits = Exits {
+        pids: pids.clone(),
+        strays: strays.clone(),
+        results,
+        fleet: fleet.clone(),
+        events: events_to.clone(),
+    };
+    let sessions = Sessions {
+        key: key.clone(),
+        events: events_to,
+        outputs: outputs.clone(),
+    };
+    tokio::spawn(sessions::accept(listeners.bots.clone(), sessions));
+    tokio::spawn(strays.watch());
+
+    let (limits_to, limits) = watch::channel(edge_limits(&config.http));
+    let admin_path = home.admin_socket();
+    let guard = move |http: &Http| {
+        let tokens = Arc::new(HashedTokens::default());
+        Arc::new(Guard::new(Some(address), http, tokens, admin_path.clone()))
+    };
+    let (guard_to, guard_now) = watch::channel(guard(&config.http));
+    let notifier = manager::Notifier::from_environment()?;
+    let link = notifier.clone().map(manager::Link::new);
+    let census = link.as_ref().map(|link| link.census.subscribe());
+    let parts = Parts {
+        home: home.clone(),
+        config,
+        store: store.clone(),
+        committed,
+        commands,
+        events,
+        exits,
+        spawner,
+        outputs: outputs.clone(),
+        estate,
+        epoch,
+        condition: condition_to,
+        service: link,
+    };
+    let (ready_to, ready) = oneshot::channel();
+    let engine = tokio::spawn(Engine::run(parts, ready_to));
+    ready
+        .await
+        .map_err(|_| io::Error::other("the queue could not be read; the log says why"))?;
+
+    let config = reload::start(
+        settings,
+        commands_to.clone(),
+        log.clone(),
+        move |config: &Config| {
+            limits_to.send_replace(edge_limits(&config.http));
+            guard_to.send_replace(guard(&config.http));
+        },
+    );
+    if let (Some(notifier), Some(census)) = (notifier.clone(), census) {
+        let (condition, config) = (condition.clone(), config.clone());
+        tokio::spawn(manager::show_status(notifier, census, condition, config));
+    }
+    let (upgrader, plans) = Upgrader::new(upgrade::Parts {
+        home: home.root.clone(),
+        config: config_file,
+        database,
+        releases: releases.clone(),
+        invoked: invoked.clone(),
+        pids: pids.clone(),
+        store: sqlite,
+    });
+    let (leaving, left) = watch::channel(false);
+    let api = Arc::new(Api {
+        commands: commands_to.clone(),
+        store: store.clone(),
+        outputs,
+        config: config.clone(),
+        condition,
+        usage: Usage::default(),
+        upgrader: upgrader.clone(),
+        leaving: left,
+        home: home.root.clone(),
+        epoch,
+        port: address.port(),
+    });
+    let (router, _) = service(api);
+    let admission = {
+        let pids = pids.clone();
+        Admission::of_this_process(Arc::new(move |pid| pids.contains(pid)))
+    };
+    let edge = Edge {
+        router,
+        guard: guard_now,
+        limits,
+    };
+    // Before anybody can learn that there is a daemon: a signal without a handler would end it.
+    let (stops_to, stops) = watch::channel(0);
+    signals::listen(commands_to.clone(), config, log, upgrader, stops_to)?;
+    sigmask::unblock();
+    let tcp = serve_tcp(listeners.tcp.clone(), resumed_tcp, edge.clone());
+    let admin = serve_admin(
+        listeners.admin.clone(),
+        resumed_admin,
+        edge,
+        Arc::new(admission),
+    );
+    tracing::info!(
+        event = "ready",
+        pid = std::process::id(),
+        version = deia::VERSION,
+        listen = %address,
+        home = %home.root.display(),
+        "deia is ready"
+    );
+    became_ready(&releases, &invoked, handover.is_some()).await;
+    // Nobody may be listening: then there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    Ok(Daemon {
+        home,
+        lock,
+        listeners,
+        engine,
+        tcp,
+        admin,
+        store,
+        commands: commands_to,
+        notifier,
+        pids,
+        fleet,
+        releases,
+        invoked,
+        arguments,
+        plans,
+        leaving,
+        stops,
+    })
+}
+
+/// A switch that is under way has succeeded, or this is the release that was gone back to.
+async fn became_ready(releases: &Releases, invoked: &Path, handed_over: bool) {
+    let (releases, invoked) = (releases.clone(), invoked.to_owned());
+    let ended = tokio::task::spawn_blocking(move || {
+        let ended = releases.succeed(&invoked);
+        match ended {
+            Ok(Some(ended)) => Some(ended),
+            Ok(None) => releases.view(&invoked).last_upgrade.filter(|_| handed_over),
+            Err(e) => {
+                tracing::error!(event = "ledger_not_written", error = %e, "the ledger of releases could not be written; it is removed, so that nobody takes this release for one that did not get ready");
+                releases.forget();
+                None
+            }
+        }
+    });
+    match ended.await {
+        Ok(Some(ended)) if ended.succeeded => {
+            tracing::info!(
+                event = "upgrade_completed",
+                from = ended.from_version,
+                to = ended.to_version,
+                "another release runs"
+            );
+        }
+        Ok(Some(ended)) => {
+            tracing::error!(
+                event = "upgrade_failed",
+                from = ended.from_version,
+                to = ended.to_version,
+                reason = ended.error,
+                "the new release was left; the one before goes on"
+            );
+        }
+        Ok(None) | Err(_) => {}
+    }
+}
+
+fn edge_limits(http: &Http) -> EdgeLimits {
+    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    EdgeLimits::from(http).within_open_files(open_files.unwrap_or(u64::MAX))
+}
+
+impl Daemon {
+    /// Serves until it is told to end.
+    pub(super) async fn run_to_end(mut self, log: &LogHandle) -> ExitCode {
+        tokio::select! {
+            ended = &mut self.engine => self.end(ended).await,
+            Some(plan) = self.plans.recv() => self.depart(plan, log).await,
+        }
+    }
+
+    /// Becomes another release. Returns only when it could not, and neither this one again.
+    async fn depart(self, plan: Plan, log: &LogHandle) -> ExitCode {
+        tracing::info!(event = "upgrade_switching", to = plan.attempt.to_version, path = %plan.attempt.to.display(), "switching to another release");
+        self.leaving.send_replace(true);
+        let (tcp, admin) = tokio::join!(
+            self.tcp.give_back(YIELD_GRACE),
+            self.admin.give_back(YIELD_GRACE)
+        );
+        let cut = tcp.1.cut + admin.1.cut;
+        if cut > 0 {
+            tracing::warn!(
+                event = "upgrade_cut",
+                connections = cut,
+                "connections did not come to an end of what they were doing and were cut"
+            );
+        }
+        // It may be ending by itself: then it does not want to know.
+        let _ = self.commands.send(Command::Leave).await;
+        let ended = self.engine.await;
+        if !matches!(ended, Ok(Ok(Ended::Left))) {
+            return finish(ended, self.store, &self.home, &self.pids, &self.fleet).await;
+        }
+        let store = self.store;
+        // A panic in it was reported by the runtime; what was acknowledged is on disk.
+        drop(tokio::task::spawn_blocking(move || store.close()).await);
+        let sockets = match self.listeners.sockets(&self.lock) {
+            Ok(sockets) => sockets,
+            Err(e) => {
+                tracing::error!(event = "upgrade_failed", error = %e, "the listeners can't be handed over; ending, to be started again");
+                return ExitCode::from(EXIT_NO_RELEASE);
+            }
+        };
+        if let Some(notifier) = &self.notifier {
+            // What comes takes as long as a start.
+            notifier.tell(&[sd_notify::NotifyState::Watchdog]);
+        }
+        log.flush();
+        sigmask::block();
+        // A stop that came since the main loop ended has met nobody.
+        tokio::time::sleep(SIGNAL_SETTLES).await;
+        if *self.stops.borrow() > 0 {
+            sigmask::pass_on_stop();
+        }
+        let error = upgrade::depart(Departure {
+            handover: Handover {
+                sockets,
+                tcp: tcp.0,
+                admin: admin.0,
+                invoked: self.invoked,
+                arguments: self.arguments,
+                guard: None,
+            },
+            attempt: plan.attempt,
+            releases: self.releases,
+            pids: self.pids,
+        });
+        tracing::error!(event = "upgrade_failed", error = %error, "no release can be executed; ending, to be started again");
+        ExitCode::from(EXIT_NO_RELEASE)
+    }
+
+    async fn end(self, ended: EngineEnd) -> ExitCode {
+        tokio::join!(
+            self.tcp.shutdown(HTTP_GRACE),
+            self.admin.shutdown(HTTP_GRACE)
+        );
+        finish(ended, self.store, &self.home, &self.pids, &self.fleet).await
+    }
+}
+
+type EngineEnd = Result<Result<Ended, StoreError>, tokio::task::JoinError>;
+
+/// What is left to be done when nothing is served any more.
+async fn finish(
+    ended: EngineEnd,
+    store: Arc<dyn Store>,
+    home: &Home,
+    pids: &BotPids,
+    fleet: &Arc<str>,
+) -> ExitCode {
+    let (pids, fleet) = (pids.clone(), fleet.clone());
+    let closed = tokio::task::spawn_blocking(move || {
+        strays::end_all(&pids, &fleet, STRAYS_GRACE);
+        store.close();
+    })
+    .await;
+    for socket in [home.bots_socket(), home.admin_socket()] {
+        // One that is left over is replaced at the next start.
+        let _ = std::fs::remove_file(socket);
+    }
+    match (ended, closed) {
+        (Ok(Ok(Ended::Stopped | Ended::Left)), Ok(())) => {
+            tracing::info!(
+                event = "drain_completed",
+                "deia has stopped; nothing that was accepted is lost"
+            );
+            ExitCode::SUCCESS
+        }
+        (Ok(Ok(Ended::StoreBroken(why))), _) => {
+            tracing::error!(event = "store_broken", error = %why, "the store can't be trusted any more; start deia again to recover");
+            ExitCode::from(EXIT_STORE)
+        }
+        (Ok(Err(e)), _) => {
+            tracing::error!(event = "store_failed", error = %e, "the store could not be read");
+            ExitCode::from(EXIT_STORE)
+        }
+        (Err(e), _) | (_, Err(e)) => {
+            tracing::error!(event = "main_loop_failed", error = %e, "a fault of the daemon ended its main loop");
+            ExitCode::FAILURE
+        }
+    }
+}
