@@ -15,9 +15,6 @@ use common::{Halted, Machine, Process, on_machine, skipped, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-/// For the next merge: these wait for what the daemon does not have yet.
-const _: [fn(&Machine); 3] = [adoption, upgrade, stop_of_a_daemon_that_hangs];
-
 /// Systemd, a slow disk and a busy host in one.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,18 +32,7 @@ const WATCHED: Duration = Duration::from_secs(7);
 
 /// Runs the story with the service as it is installed.
 fn service(test: &str, story: impl FnOnce(&Machine)) {
-    on_machine(test, CONFIG, |machine| {
-        machine.drop_in("without-reap", &without_reap());
-        story(machine);
-    });
-}
-
-/// The unit without the one command that the daemon does not have yet.
-fn without_reap() -> String {
-    let unit = include_str!("../systemd/deia.service").lines();
-    let after = unit.filter(|line| line.starts_with("ExecStopPost=") && !line.contains(" reap "));
-    let after: Vec<&str> = after.collect();
-    format!("[Service]\nExecStopPost=\n{}\n", after.join("\n"))
+    on_machine(test, CONFIG, story);
 }
 
 fn start(machine: &Machine) -> Process {
@@ -447,98 +433,107 @@ fn control_groups_of_bots_do_not_lock_the_next_daemon_out() {
 
 /// A crash is over in a moment and no bot notices, nor what it runs: the same processes, the same attempt,
 /// and a /tmp that is still there.
-fn adoption(machine: &Machine) {
-    let daemon = start(machine);
-    let running = submit(
-        machine,
-        "sh",
-        "sleep 3; echo later >/tmp/later; cat /tmp/later",
-    );
-    await_status(machine, "bots: 2 of 2 ready; tasks: 1 running, 0 queued");
-    let pids = || {
-        let bots = machine.ctl(&["--json", "bots"]).ok().json();
-        let bots = bots["bots"].as_array().unwrap().iter();
-        bots.map(|bot| (bot["id"].clone(), bot["pid"].clone()))
-            .collect::<Vec<_>>()
-    };
-    let before = pids();
-    daemon.signal(Signal::SIGKILL);
-    machine.daemon_after(&daemon);
-    await_status_containing(machine, "bots: 2 of 2 ready");
-    assert_eq!(pids(), before);
-    let task = await_task(machine, &running, "succeeded");
-    assert_eq!(task["result"]["output"], "later\n", "{task}");
-    assert_eq!(task["attempts"].as_array().unwrap().len(), 1, "{task}");
-    wait_until(PATIENCE, "both adoptions are in the journal", || {
-        let adopted = machine.journal(&["-o", "json", "DEIA_EVENT=bot_adopted"]);
-        (adopted.lines().count() == 2).then_some(())
+#[test]
+fn a_crash_leaves_bots_and_tasks_alone() {
+    service("systemd adoption", |machine| {
+        let daemon = start(machine);
+        let running = submit(
+            machine,
+            "sh",
+            "sleep 3; echo later >/tmp/later; cat /tmp/later",
+        );
+        await_status(machine, "bots: 2 of 2 ready; tasks: 1 running, 0 queued");
+        let pids = || {
+            let bots = machine.ctl(&["--json", "bots"]).ok().json();
+            let bots = bots["bots"].as_array().unwrap().iter();
+            bots.map(|bot| (bot["id"].clone(), bot["pid"].clone()))
+                .collect::<Vec<_>>()
+        };
+        let before = pids();
+        daemon.signal(Signal::SIGKILL);
+        machine.daemon_after(&daemon);
+        await_status_containing(machine, "bots: 2 of 2 ready");
+        assert_eq!(pids(), before);
+        let task = await_task(machine, &running, "succeeded");
+        assert_eq!(task["result"]["output"], "later\n", "{task}");
+        assert_eq!(task["attempts"].as_array().unwrap().len(), 1, "{task}");
+        wait_until(PATIENCE, "both adoptions are in the journal", || {
+            let adopted = machine.journal(&["-o", "json", "DEIA_EVENT=bot_adopted"]);
+            (adopted.lines().count() == 2).then_some(())
+        });
     });
 }
 
 /// Another binary in the same process: systemd sees neither an end nor a start, and goes on being told
 /// that all is well.
-fn upgrade(machine: &Machine) {
-    machine.drop_in("watchdog", QUICK_WATCHDOG);
-    start(machine);
-    await_status(machine, "bots: 2 of 2 ready; tasks: 0 running, 0 queued");
-    let identity = || {
-        let process = machine.daemon();
-        (
-            process.pid,
-            process.started,
-            machine.show("InvocationID"),
-            machine.show("NRestarts"),
-        )
-    };
-    let before = identity();
-    let image =
-        || machine.sh_ok("stat -L -c %i /proc/$(systemctl show deia --value -p MainPID)/exe");
-    let image_before = image();
-    let running = submit(machine, "sh", "sleep 3; echo done");
-    // As a package's installation does it.
-    machine.sh_ok("cp /usr/bin/deia /usr/bin/deia.new && mv /usr/bin/deia.new /usr/bin/deia");
-    machine.ctl(&["upgrade"]).ok();
-    wait_until(PATIENCE, "the new binary runs", || {
-        (image() != image_before).then_some(())
+#[test]
+fn another_release_takes_over() {
+    service("systemd upgrade", |machine| {
+        machine.drop_in("watchdog", QUICK_WATCHDOG);
+        start(machine);
+        await_status(machine, "bots: 2 of 2 ready; tasks: 0 running, 0 queued");
+        let identity = || {
+            let process = machine.daemon();
+            (
+                process.pid,
+                process.started,
+                machine.show("InvocationID"),
+                machine.show("NRestarts"),
+            )
+        };
+        let before = identity();
+        let image =
+            || machine.sh_ok("stat -L -c %i /proc/$(systemctl show deia --value -p MainPID)/exe");
+        let image_before = image();
+        let running = submit(machine, "sh", "sleep 3; echo done");
+        // As a package's installation does it.
+        machine.sh_ok("cp /usr/bin/deia /usr/bin/deia.new && mv /usr/bin/deia.new /usr/bin/deia");
+        machine.ctl(&["upgrade"]).ok();
+        wait_until(PATIENCE, "the new binary runs", || {
+            (image() != image_before).then_some(())
+        });
+        assert_eq!(identity(), before);
+        let task = await_task(machine, &running, "succeeded");
+        assert_eq!(task["attempts"].as_array().unwrap().len(), 1, "{task}");
+        std::thread::sleep(WATCHED);
+        assert_eq!(identity(), before);
+        let image_before = image();
+        machine.sh_ok("cp /usr/bin/deia /usr/bin/deia.new && mv /usr/bin/deia.new /usr/bin/deia");
+        machine
+            .run(&["systemctl", "kill", "--kill-who=main", "-s", "USR2", "deia"])
+            .ok();
+        wait_until(PATIENCE, "the new binary runs", || {
+            (image() != image_before).then_some(())
+        });
+        assert_eq!(identity(), before);
+        machine.run(&["systemctl", "stop", "deia"]).ok();
+        assert_eq!(machine.show("Result"), "success");
+        assert_eq!(machine.processes_of_service(), []);
     });
-    assert_eq!(identity(), before);
-    let task = await_task(machine, &running, "succeeded");
-    assert_eq!(task["attempts"].as_array().unwrap().len(), 1, "{task}");
-    std::thread::sleep(WATCHED);
-    assert_eq!(identity(), before);
-    let image_before = image();
-    machine.sh_ok("cp /usr/bin/deia /usr/bin/deia.new && mv /usr/bin/deia.new /usr/bin/deia");
-    machine
-        .run(&["systemctl", "kill", "--kill-who=main", "-s", "USR2", "deia"])
-        .ok();
-    wait_until(PATIENCE, "the new binary runs", || {
-        (image() != image_before).then_some(())
-    });
-    assert_eq!(identity(), before);
-    machine.run(&["systemctl", "stop", "deia"]).ok();
-    assert_eq!(machine.show("Result"), "success");
-    assert_eq!(machine.processes_of_service(), []);
 }
 
 /// A daemon that nothing wakes is killed at the unit's time-out, and its bots with what they run are ended
 /// in its stead.
-fn stop_of_a_daemon_that_hangs(machine: &Machine) {
-    machine.drop_in("impatient", "[Service]\nTimeoutStopSec=2s\n");
-    let daemon = start(machine);
-    submit(machine, "sh", "setsid sleep 1000 & sleep 1000");
-    await_status(machine, "bots: 2 of 2 ready; tasks: 1 running, 0 queued");
-    let mut held = Halted::hold_all(daemon.pid);
-    machine
-        .run(&["systemctl", "stop", "--no-block", "deia"])
-        .ok();
-    wait_until(PATIENCE, "the daemon is killed", || {
-        (held.all_gone() && !daemon.is_alive()).then_some(())
+#[test]
+fn a_stop_of_a_daemon_that_hangs_ends_its_bots() {
+    service("systemd hanging stop", |machine| {
+        machine.drop_in("impatient", "[Service]\nTimeoutStopSec=2s\n");
+        let daemon = start(machine);
+        submit(machine, "sh", "setsid sleep 1000 & sleep 1000");
+        await_status(machine, "bots: 2 of 2 ready; tasks: 1 running, 0 queued");
+        let mut held = Halted::hold_all(daemon.pid);
+        machine
+            .run(&["systemctl", "stop", "--no-block", "deia"])
+            .ok();
+        wait_until(PATIENCE, "the daemon is killed", || {
+            (held.all_gone() && !daemon.is_alive()).then_some(())
+        });
+        wait_until(PATIENCE, "the service has ended", || {
+            ["failed", "inactive"]
+                .contains(&machine.show("ActiveState").as_str())
+                .then_some(())
+        });
+        assert_eq!(machine.show("Result"), "timeout");
+        assert_eq!(machine.processes_of_service(), []);
     });
-    wait_until(PATIENCE, "the service has ended", || {
-        ["failed", "inactive"]
-            .contains(&machine.show("ActiveState").as_str())
-            .then_some(())
-    });
-    assert_eq!(machine.show("Result"), "timeout");
-    assert_eq!(machine.processes_of_service(), []);
 }
