@@ -433,6 +433,8 @@ fn control_groups_of_bots_do_not_lock_the_next_daemon_out() {
 
 /// A crash is over in a moment and no bot notices, nor what it runs: the same processes, the same attempt,
 /// and a /tmp that is still there.
+///
+/// Shown to fail on a unit with `KillMode=control-group`.
 #[test]
 fn a_crash_leaves_bots_and_tasks_alone() {
     service("systemd adoption", |machine| {
@@ -514,6 +516,8 @@ fn another_release_takes_over() {
 
 /// A daemon that nothing wakes is killed at the unit's time-out, and its bots with what they run are ended
 /// in its stead.
+///
+/// Shown to fail on a unit without `deia reap`.
 #[test]
 fn a_stop_of_a_daemon_that_hangs_ends_its_bots() {
     service("systemd hanging stop", |machine| {
