@@ -109,6 +109,9 @@ _deiactl() {
             deiactl__subcmd__bot,restart)
                 cmd="deiactl__subcmd__bot__subcmd__restart"
                 ;;
+            deiactl__subcmd__bot,show)
+                cmd="deiactl__subcmd__bot__subcmd__show"
+                ;;
             deiactl__subcmd__bot,start)
                 cmd="deiactl__subcmd__bot__subcmd__start"
                 ;;
@@ -126,6 +129,9 @@ _deiactl() {
                 ;;
             deiactl__subcmd__bot__subcmd__help,restart)
                 cmd="deiactl__subcmd__bot__subcmd__help__subcmd__restart"
+                ;;
+            deiactl__subcmd__bot__subcmd__help,show)
+                cmd="deiactl__subcmd__bot__subcmd__help__subcmd__show"
                 ;;
             deiactl__subcmd__bot__subcmd__help,start)
                 cmd="deiactl__subcmd__bot__subcmd__help__subcmd__start"
@@ -253,6 +259,9 @@ _deiactl() {
             deiactl__subcmd__help__subcmd__bot,restart)
                 cmd="deiactl__subcmd__help__subcmd__bot__subcmd__restart"
                 ;;
+            deiactl__subcmd__help__subcmd__bot,show)
+                cmd="deiactl__subcmd__help__subcmd__bot__subcmd__show"
+                ;;
             deiactl__subcmd__help__subcmd__bot,start)
                 cmd="deiactl__subcmd__help__subcmd__bot__subcmd__start"
                 ;;
@@ -338,7 +347,7 @@ _deiactl() {
 
     case "${cmd}" in
         deiactl)
-            opts="-q -h -V --home --socket --url --json --quiet --help --version status submit task bots bot scale drain resume reload upgrade config logs bench completions message alerts backup restore rollback audit token preflight checklist doctor deployments top help"
+            opts="-q -h -V --home --socket --url --json --quiet --help --version status submit task bots bot scale drain resume reload upgrade config logs bench doctor completions message alerts backup restore rollback audit token preflight checklist deployments top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -500,7 +509,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__bot)
-            opts="-q -h --home --socket --url --json --quiet --help start stop restart interrupt logs help"
+            opts="-q -h --home --socket --url --json --quiet --help show start stop restart interrupt logs help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -526,7 +535,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__bot__subcmd__help)
-            opts="start stop restart interrupt logs help"
+            opts="show start stop restart interrupt logs help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -582,6 +591,20 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__bot__subcmd__help__subcmd__restart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__bot__subcmd__help__subcmd__show)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -684,6 +707,32 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__bot__subcmd__restart)
+            opts="-q -h --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__bot__subcmd__show)
             opts="-q -h --home --socket --url --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1080,7 +1129,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__doctor)
-            opts="-q --home --socket --url --json --quiet"
+            opts="-q -h --home --socket --url --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1136,7 +1185,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__help)
-            opts="status submit task bots bot scale drain resume reload upgrade config logs bench completions message alerts backup restore rollback audit token preflight checklist doctor deployments top help"
+            opts="status submit task bots bot scale drain resume reload upgrade config logs bench doctor completions message alerts backup restore rollback audit token preflight checklist deployments top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1206,7 +1255,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__help__subcmd__bot)
-            opts="start stop restart interrupt logs"
+            opts="show start stop restart interrupt logs"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1248,6 +1297,20 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__help__subcmd__bot__subcmd__restart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__bot__subcmd__show)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

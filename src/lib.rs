@@ -3,7 +3,8 @@
 //! ```text
 //!   config   what an operator writes          task, bot   the nouns and their states
 //!   wire     supervisor <-> bot frames        api         what HTTP answers, as types
-//!   client   how a program asks the daemon    time, mask  small rules used everywhere
+//!   client   how a program asks the daemon    home        what others know of its home
+//!   time, mask  small rules used everywhere
 //! ```
 //!
 //! Nothing here starts a process, opens the store or listens on a socket: those live in the
@@ -13,6 +14,7 @@ pub mod api;
 pub mod bot;
 pub mod client;
 pub mod config;
+pub mod home;
 pub mod mask;
 pub mod task;
 pub mod time;

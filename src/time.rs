@@ -89,9 +89,48 @@ impl utoipa::PartialSchema for Timestamp {
 
 impl utoipa::ToSchema for Timestamp {}
 
+/// Seconds in two units at most: `850ms`, `4.2s`, `38s`, `3m 05s`, `2h 10m`, `4d 3h`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0);
+    if seconds < 0.9995 {
+        return format!("{:.0}ms", seconds * 1e3);
+    }
+    if seconds < 9.95 {
+        return format!("{seconds:.1}s");
+    }
+    // More than 2^53 seconds is no duration anyone has.
+    let whole = seconds.round() as u64;
+    let (days, hours) = (whole / 86_400, whole / 3_600 % 24);
+    let (minutes, rest) = (whole / 60 % 60, whole % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest}s"),
+        (0, 0, m) => format!("{m}m {rest:02}s"),
+        (0, h, m) => format!("{h}h {m:02}m"),
+        (d, h, _) => format!("{d}d {h}h"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_have_two_units_and_round_up_into_the_next() {
+        for (seconds, text) in [
+            (-1.0, "0ms"),
+            (0.0004, "0ms"),
+            (0.85, "850ms"),
+            (0.9996, "1.0s"),
+            (4.23, "4.2s"),
+            (9.96, "10s"),
+            (59.6, "1m 00s"),
+            (185.0, "3m 05s"),
+            (7_800.0, "2h 10m"),
+            (356_400.0, "4d 3h"),
+        ] {
+            assert_eq!(duration(seconds), text, "{seconds}");
+        }
+    }
 
     #[test]
     fn prints_microseconds_and_z() {

@@ -94,7 +94,6 @@ fn verbs_that_are_not_built_yet_say_so_whatever_follows() {
         "token",
         "preflight",
         "checklist",
-        "doctor",
         "deployments",
         "top",
     ] {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::bot::{Actual, BotType, LastExit, Wanted};
+use crate::bot::{Actual, BotEnd, BotType, LastExit, Wanted};
 use crate::time::Timestamp;
 
 /// `GET /api/bots`.
@@ -61,6 +61,18 @@ pub struct BotView {
     /// Its release, where it is another than the daemon's: it is started anew once it is idle.
     #[serde(default)]
     pub version: Option<String>,
+    /// For people: what happened, how often, what comes next and when.
+    #[serde(default)]
+    pub explanation: String,
+    /// Ends it was not asked for, within `supervision.restart_intensity.seconds`.
+    #[serde(default)]
+    pub recent_ends: u32,
+    /// Its last ends since the daemon started, newest first.
+    #[serde(default)]
+    pub ends: Vec<BotEnd>,
+    /// When a heartbeat last told of new output of its tasks.
+    #[serde(default)]
+    pub progress_at: Option<Timestamp>,
 }
 
 /// Answer to start, stop, restart and interrupt.

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::time::Timestamp;
+
 /// What a bot is good at. Written in lower case; read in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -183,6 +185,56 @@ pub struct LastExit {
     pub cause: ExitCause,
 }
 
+impl fmt::Display for LastExit {
+    /// What is said of a bot: "it ...".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.cause {
+            ExitCause::Exited => match self.code {
+                Some(code) => return write!(f, "ended by itself with exit code {code}"),
+                None => "ended by itself",
+            },
+            ExitCause::Signal => match self.signal {
+                Some(signal) => return write!(f, "was ended by {}", signal_name(signal)),
+                None => "was ended by a signal",
+            },
+            ExitCause::Oom => "was ended by the kernel, which was out of memory",
+            ExitCause::Stopped => "was stopped on request",
+            ExitCause::StartTimeout => "was not ready in time (supervision.start_timeout_seconds)",
+            ExitCause::HeartbeatTimeout => {
+                "did not answer any more (supervision.heartbeat_seconds)"
+            }
+            ExitCause::MemoryLimit => "took more memory than it may (limits.memory_mb)",
+            ExitCause::ProcessLimit => "had more processes than it may (limits.processes)",
+            ExitCause::DiskLimit => "wrote more than it may (limits.disk_mb)",
+            ExitCause::TaskTimeout => "did not end a task that took longer than it may",
+            ExitCause::Protocol => "did not keep to the protocol",
+            ExitCause::SpawnFailed => "could not be started",
+            ExitCause::Unknown => "ended, and the kernel does not tell how",
+        };
+        f.write_str(text)
+    }
+}
+
+/// `SIGSEGV`; `signal 35` where it has no name.
+fn signal_name(signal: i32) -> String {
+    match nix::sys::signal::Signal::try_from(signal) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("signal {signal}"),
+    }
+}
+
+/// One end of a bot's process.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BotEnd {
+    /// When.
+    pub at: Timestamp,
+    /// How long the process had run.
+    pub ran_seconds: f64,
+    /// How.
+    #[serde(flatten)]
+    pub exit: LastExit,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,5 +243,32 @@ mod tests {
     fn types_are_read_in_any_case_and_nothing_else_is_one() {
         assert_eq!("Developer".parse(), Ok(BotType::Developer));
         assert!("dev".parse::<BotType>().is_err());
+    }
+
+    #[test]
+    fn an_end_is_told_with_its_code_or_its_signal() {
+        let exit = |cause, code, signal| {
+            let exit = LastExit {
+                code,
+                signal,
+                cause,
+            };
+            exit.to_string()
+        };
+        assert_eq!(
+            exit(ExitCause::Exited, Some(3), None),
+            "ended by itself with exit code 3"
+        );
+        assert_eq!(
+            exit(ExitCause::Signal, None, Some(11)),
+            "was ended by SIGSEGV"
+        );
+        assert_eq!(
+            exit(ExitCause::Signal, None, Some(35)),
+            "was ended by signal 35"
+        );
+        // What made the daemon send the signal counts, not the signal.
+        let stuck = exit(ExitCause::HeartbeatTimeout, None, Some(9));
+        assert!(stuck.starts_with("did not answer"), "{stuck}");
     }
 }

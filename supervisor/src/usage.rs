@@ -145,6 +145,10 @@ mod tests {
             next_start_at: None,
             blocked_by: Vec::new(),
             version: None,
+            explanation: String::new(),
+            recent_ends: 0,
+            ends: Vec::new(),
+            progress_at: None,
         }
     }
 

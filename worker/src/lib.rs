@@ -24,6 +24,7 @@ pub mod backends;
 pub mod beat;
 pub mod bootstrap;
 pub mod confine;
+pub mod faults;
 pub mod log;
 pub mod pulse;
 pub mod secret_file;
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
 pub fn run() -> Exit {
     // It was started as /proc/self/exe, which would be its name in `ps` and in the journal.
     let _ = rustix::thread::set_name(c"deia-worker");
+    faults::give_back();
     let bootstrap = match bootstrap::read(&mut std::io::stdin().lock()) {
         Ok(bootstrap) => bootstrap,
         Err(e) => {

@@ -69,7 +69,7 @@ pub enum Verb {
     Task(verbs::task::Task),
     /// List the bots
     Bots(verbs::bots::Bots),
-    /// Start, stop, restart or interrupt one bot, or show what it printed
+    /// Show, start, stop, restart or interrupt one bot, or show what it printed
     Bot(verbs::bot::Bot),
     /// Show or set how many bots there may be
     Scale(verbs::scale::Scale),
@@ -87,6 +87,8 @@ pub enum Verb {
     Logs(verbs::logs::Logs),
     /// Measure throughput and latency of a running fleet with tasks of its own
     Bench(verbs::bench::Bench),
+    /// Say what is wrong and what to do
+    Doctor(verbs::doctor::Doctor),
     /// Print a shell's completion script
     Completions(verbs::completions::Completions),
     /// Send and read messages between bots (not implemented yet)
@@ -107,8 +109,6 @@ pub enum Verb {
     Preflight(verbs::planned::Planned),
     /// Run the deployment checklist (not implemented yet)
     Checklist(verbs::planned::Planned),
-    /// Say what is wrong and what to do (not implemented yet)
-    Doctor(verbs::planned::Planned),
     /// List deployments (not implemented yet)
     Deployments(verbs::planned::Planned),
     /// Watch the fleet (not implemented yet)
@@ -132,6 +132,7 @@ impl Verb {
             Self::Config(verb) => verb.run(context).await,
             Self::Logs(verb) => verb.run(context).await,
             Self::Bench(verb) => verb.run(context).await,
+            Self::Doctor(verb) => verb.run(context).await,
             Self::Completions(verb) => verb.run(context),
             Self::Message(verb) => verb.run("message"),
             Self::Alerts(verb) => verb.run("alerts"),
@@ -142,7 +143,6 @@ impl Verb {
             Self::Token(verb) => verb.run("token"),
             Self::Preflight(verb) => verb.run("preflight"),
             Self::Checklist(verb) => verb.run("checklist"),
-            Self::Doctor(verb) => verb.run("doctor"),
             Self::Deployments(verb) => verb.run("deployments"),
             Self::Top(verb) => verb.run("top"),
         }

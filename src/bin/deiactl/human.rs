@@ -1,6 +1,7 @@
 //! Numbers as people read them. Times are UTC everywhere, as in the API and the logs.
 
 use deia::time::Timestamp;
+pub use deia::time::duration;
 
 /// `2026-11-23 23:29:14Z`.
 pub fn time(at: Timestamp) -> String {
@@ -9,27 +10,6 @@ pub fn time(at: Timestamp) -> String {
     match (text.split_once('T'), text.find('.')) {
         (Some((day, _)), Some(dot)) => format!("{day} {}Z", &text[day.len() + 1..dot]),
         _ => text,
-    }
-}
-
-/// Seconds in two units at most: `850ms`, `4.2s`, `38s`, `3m 05s`, `2h 10m`, `4d 3h`.
-pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.max(0.0);
-    if seconds < 0.9995 {
-        return format!("{:.0}ms", seconds * 1e3);
-    }
-    if seconds < 9.95 {
-        return format!("{seconds:.1}s");
-    }
-    // More than 2^53 seconds is no duration anyone has.
-    let whole = seconds.round() as u64;
-    let (days, hours) = (whole / 86_400, whole / 3_600 % 24);
-    let (minutes, rest) = (whole / 60 % 60, whole % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{rest}s"),
-        (0, 0, m) => format!("{m}m {rest:02}s"),
-        (0, h, m) => format!("{h}h {m:02}m"),
-        (d, h, _) => format!("{d}d {h}h"),
     }
 }
 
@@ -64,24 +44,6 @@ pub const NOTHING: &str = "-";
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_have_two_units_and_round_up_into_the_next() {
-        for (seconds, text) in [
-            (-1.0, "0ms"),
-            (0.0004, "0ms"),
-            (0.85, "850ms"),
-            (0.9996, "1.0s"),
-            (4.23, "4.2s"),
-            (9.96, "10s"),
-            (59.6, "1m 00s"),
-            (185.0, "3m 05s"),
-            (7_800.0, "2h 10m"),
-            (356_400.0, "4d 3h"),
-        ] {
-            assert_eq!(duration(seconds), text, "{seconds}");
-        }
-    }
 
     #[test]
     fn times_keep_their_zone_and_lose_their_microseconds() {

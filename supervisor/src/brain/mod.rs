@@ -11,6 +11,7 @@
 //!   retry     what happens to a task whose attempt ended without a result
 //!   bot       a bot as (wanted, actual): every event in every state
 //!   restart   when a bot that ended is started again
+//!   explain   what is said of a bot: what happened, how often, what comes next
 //!   liveness  whether a bot's main loop turns
 //!   watchdog  when the daemon is known to work, and how long a stop may take
 //! ```
@@ -22,6 +23,7 @@
 pub mod bot;
 pub mod demand;
 pub mod dispatch;
+pub mod explain;
 pub mod liveness;
 pub mod pick;
 pub mod plan;

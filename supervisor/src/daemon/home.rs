@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use deia::config::Persistence;
+use deia::home::LOCK_IN_HOME;
 use nix::fcntl::{Flock, FlockArg};
 
 /// The paths of one daemon.
@@ -117,7 +118,7 @@ impl Home {
     /// # Errors
     /// Names the daemon that has it.
     pub fn lock(&self) -> io::Result<HomeLock> {
-        let path = self.deia().join("run/deia.lock");
+        let path = self.root.join(LOCK_IN_HOME);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -167,23 +168,6 @@ impl HomeLock {
         Flock::lock(File::from(lock), FlockArg::LockExclusiveNonblock)
             .map(Self)
             .map_err(|(_, errno)| errno.into())
-    }
-
-    /// Whether some process has the lock in this file; one that is not there nobody has.
-    ///
-    /// # Errors
-    /// When it can't be told.
-    pub fn is_held(path: &Path) -> io::Result<bool> {
-        let file = match OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(e) => return Err(named(path, &e)),
-        };
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(_) => Ok(false),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(true),
-            Err((_, errno)) => Err(named(path, &errno.into())),
-        }
     }
 
     /// The same lock once more.

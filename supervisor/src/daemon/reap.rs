@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::home::HomeLock;
 use crate::fleet::found;
 use crate::fleet::proof::FleetKey;
+use deia::home::{LOCK_IN_HOME, is_held};
 
 /// From TERM, upon which a bot ends what it started, to KILL.
 const TERM_PATIENCE: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ pub fn reap(home: &Path, if_stopped: bool) -> ExitCode {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return ExitCode::SUCCESS,
         Err(e) => return say(&e.to_string()),
     };
-    match HomeLock::is_held(&deia.join("run/deia.lock")) {
+    match is_held(&home.join(LOCK_IN_HOME)) {
         Ok(false) => {}
         Ok(true) if if_stopped => return ExitCode::SUCCESS,
         Ok(true) => {

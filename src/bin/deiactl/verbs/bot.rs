@@ -1,4 +1,6 @@
-//! `deiactl bot start|stop|restart|interrupt|logs ID`.
+//! `deiactl bot show|start|stop|restart|interrupt|logs ID`.
+
+mod show;
 
 use std::path::PathBuf;
 
@@ -10,7 +12,7 @@ use crate::failure::Failure;
 use crate::output::one_line;
 use crate::tail::{FOLLOW_PAUSE, Follower, Line};
 
-/// Start, stop, restart or interrupt one bot, or show what it printed.
+/// Show, start, stop, restart or interrupt one bot, or show what it printed.
 #[derive(Debug, Args)]
 pub struct Bot {
     #[command(subcommand)]
@@ -19,6 +21,8 @@ pub struct Bot {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Say what it is, what happened to it, how often, and what comes next
+    Show(One),
     /// Give it a process
     Start(One),
     /// Let it finish its tasks and end its process
@@ -53,6 +57,7 @@ impl Bot {
     /// Does it.
     pub async fn run(&self, context: &Context) -> Result<(), Failure> {
         match &self.verb {
+            Verb::Show(one) => show::run(context, &one.id).await,
             Verb::Start(one) => one.act(context, BotAction::Start).await,
             Verb::Stop(one) => one.act(context, BotAction::Stop).await,
             Verb::Restart(one) => one.act(context, BotAction::Restart).await,

@@ -7,7 +7,7 @@ use deia::time::Timestamp;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::human::{self, NOTHING};
-use crate::output::Out;
+use crate::output::{Out, one_line};
 use crate::table::{Field, Table};
 
 /// List the bots.
@@ -48,31 +48,10 @@ pub fn show(out: &Out, bots: &[BotView], now: Timestamp) -> Result<(), Failure> 
                 .into(),
             bot.memory_bytes.map_or(NOTHING.into(), human::bytes).into(),
             Field::from(&bot.backend),
-            note(bot, now).into(),
+            one_line(&bot.explanation).into(),
         ]);
     }
     out.text(&table.render())
-}
-
-/// Why a bot does not run, and when it will.
-fn note(bot: &BotView, now: Timestamp) -> String {
-    let mut parts = Vec::new();
-    if bot.pid.is_none()
-        && let Some(exit) = bot.last_exit
-    {
-        parts.push(match (exit.code, exit.signal) {
-            (Some(code), _) => format!("{} with {code}", exit.cause.as_str()),
-            (_, Some(signal)) => format!("{} {signal}", exit.cause.as_str()),
-            _ => exit.cause.as_str().to_owned(),
-        });
-    }
-    if let Some(at) = bot.next_start_at {
-        parts.push(format!(
-            "starts in {}",
-            human::duration(at.seconds_since(now))
-        ));
-    }
-    parts.join(", ")
 }
 
 fn or_nothing<T: ToString>(value: Option<T>) -> String {

@@ -6,6 +6,7 @@ pub mod bot;
 pub mod bots;
 pub mod completions;
 pub mod config;
+pub mod doctor;
 pub mod drain;
 mod follow;
 pub mod logs;

@@ -1,10 +1,10 @@
 //! A bot's way through the main loop: the table's actions carried out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use deia::bot::{Actual, LastExit, Wanted};
+use deia::bot::{Actual, BotEnd, LastExit, Wanted};
 use deia::config::{BackendSpec, Pool};
 use deia::task::TaskId;
 use deia::time::Timestamp;
@@ -15,6 +15,7 @@ use super::Engine;
 use super::timers::Timer;
 use crate::brain::Millis;
 use crate::brain::bot::{Action, Bot, Drain, Event};
+use crate::brain::explain::Replaced;
 use crate::brain::liveness::Heart;
 use crate::fleet::proof::new_launch;
 use crate::fleet::pulse::PulseReader;
@@ -31,6 +32,8 @@ pub(super) struct BotEntry {
     /// What its process has to show.
     pub launch: Launch,
     pub process: Option<(u32, ProcessHandle)>,
+    /// When that process was started, or found.
+    pub process_since: Option<Timestamp>,
     pub session: Option<Session>,
     /// Its heartbeats, and what they said.
     pub pulse: Option<PulseReader>,
@@ -46,6 +49,8 @@ pub(super) struct BotEntry {
     pub since: Timestamp,
     pub sandbox: Option<String>,
     pub last_exit: Option<LastExit>,
+    /// The last ends, oldest first.
+    pub ends: VecDeque<BotEnd>,
     pub next_start_at: Option<Timestamp>,
     timer: u64,
     /// KILLs sent to its process.
@@ -59,6 +64,9 @@ pub(super) struct BotEntry {
     /// It does not belong to the fleet any more: forgotten once it has ended.
     pub retired: bool,
 }
+
+/// Ends that are remembered of each bot.
+const ENDS_KEPT: usize = 10;
 
 /// A bot of an older release that is never idle is drained after this long.
 const OLD_RELEASE_SERVES: Millis = 600_000;
@@ -95,6 +103,7 @@ impl BotEntry {
             run: 0,
             launch: Launch(0),
             process: None,
+            process_since: None,
             session: None,
             pulse: None,
             heart: Heart::heard(0),
@@ -105,6 +114,7 @@ impl BotEntry {
             since: Timestamp::now(),
             sandbox: None,
             last_exit: None,
+            ends: VecDeque::new(),
             next_start_at: None,
             timer: 0,
             kills: 0,
@@ -129,6 +139,27 @@ impl BotEntry {
                 || now.saturating_sub(since) >= OLD_RELEASE_SERVES
         });
         self.outdated || old
+    }
+
+    /// Why another process takes its place, where one does.
+    pub fn replaced(&self) -> Option<Replaced> {
+        let release = self.old_release.map(|_| Replaced::Release);
+        self.outdated.then_some(Replaced::Pool).or(release)
+    }
+
+    /// Its process is gone.
+    pub fn ended(&mut self, exit: LastExit) {
+        let ran = self.process_since.take();
+        self.last_exit = Some(exit);
+        if self.ends.len() == ENDS_KEPT {
+            self.ends.pop_front();
+        }
+        let at = Timestamp::now();
+        self.ends.push_back(BotEnd {
+            at,
+            ran_seconds: ran.map_or(0.0, |since| at.seconds_since(since)),
+            exit,
+        });
     }
 
     /// What it waits for to end, for people.

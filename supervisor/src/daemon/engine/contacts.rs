@@ -6,6 +6,7 @@ use std::sync::Arc;
 use deia::bot::{ExitCause, LastExit};
 use deia::config::Pool;
 use deia::task::{Fence, TaskId};
+use deia::time::Timestamp;
 use deia::wire::{Launch, Outcome, ToSupervisor, ToWorker, Welcome};
 use sha2::{Digest, Sha256};
 
@@ -67,6 +68,7 @@ impl Engine {
                 };
                 tracing::info!(event = "bot_started", bot_id = %id, pid = process.pid, "bot started");
                 entry.process = Some((process.pid, process.handle));
+                entry.process_since = Some(Timestamp::now());
                 // Stopped while it was being started.
                 if matches!(entry.machine.state(), State::Stopping(_)) {
                     self.kill(id);
@@ -143,7 +145,7 @@ impl Engine {
         entry.session = None;
         entry.pulse = None;
         entry.blocked_by.clear();
-        entry.last_exit = Some(exit);
+        entry.ended(exit);
         self.dispatcher.close(id);
         self.bot_lost_its_tasks(id, run, why);
         // Leases that are still on the way to the disk keep their slot until they are back.

@@ -138,6 +138,7 @@ impl Engine {
         entry.old_release = (!found.same_program).then(|| self.now());
         let handle = found.pidfd.try_clone().map(ProcessHandle::from);
         entry.process = handle.ok().map(|handle| (pid, handle));
+        entry.process_since = Some(Timestamp::now());
         self.bots.insert(id.clone(), entry);
         self.exits.watch(Watched {
             bot: id.clone(),

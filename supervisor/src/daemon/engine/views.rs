@@ -5,11 +5,15 @@ use deia::bot::{Actual, Wanted};
 use deia::time::Timestamp;
 
 use super::Engine;
+use super::bots::BotEntry;
+use crate::brain::Millis;
+use crate::brain::explain::{Facts, explain};
 use crate::daemon::health::Condition;
 
 impl Engine {
     /// Every bot, in the order of the pools.
     pub(super) fn bot_views(&self) -> Vec<BotView> {
+        let (now, rules) = (self.now(), &self.config.supervision);
         self.order
             .iter()
             .filter_map(|id| {
@@ -38,9 +42,39 @@ impl Engine {
                     next_start_at: entry.next_start_at,
                     blocked_by: entry.blockers(),
                     version: entry.version.clone(),
+                    explanation: self.explanation(id, entry),
+                    recent_ends: entry.machine.history().recent(now, rules),
+                    ends: entry.ends.iter().rev().copied().collect(),
+                    progress_at: entry.heart.progress_at().map(|at| self.when(at)),
                 })
             })
             .collect()
+    }
+
+    fn explanation(&self, id: &str, entry: &BotEntry) -> String {
+        let now = Timestamp::now();
+        let rules = &self.config.supervision;
+        let next = entry.next_start_at;
+        explain(&Facts {
+            id,
+            wanted: entry.machine.wanted(),
+            state: entry.machine.state(),
+            for_seconds: now.seconds_since(entry.since),
+            tasks: entry.tasks.len(),
+            held: entry.held,
+            last_exit: entry.last_exit,
+            recent_ends: entry.machine.history().recent(self.now(), rules),
+            next_start_seconds: next.map(|at| at.seconds_since(now)),
+            blocked_by: &entry.blockers(),
+            replaced: entry.replaced(),
+            rules,
+        })
+    }
+
+    /// A point on the main loop's clock, as people know it.
+    fn when(&self, at: Millis) -> Timestamp {
+        let ago = i64::try_from(self.now().saturating_sub(at)).unwrap_or(i64::MAX);
+        Timestamp::now().plus_millis(-ago)
     }
 
     /// How the fleet stands.
