@@ -22,6 +22,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "a harness fails the test; the lints know only test functions themselves"
 )]
 
@@ -41,12 +42,33 @@ pub use daemon::{Builder, Daemon, deia_program};
 pub use http::{Http, Response};
 pub use llama::Llama;
 pub use machine::{Machine, on_machine};
-pub use processes::{Process, descendants, processes_of};
+pub use processes::{Process, descendants, processes_of, zombies_below};
 pub use scripted::Scripted;
 pub use threads::Halted;
 
 /// Long enough for anything on a busy machine; nothing is measured by it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many, how long: `few` in a run of the whole suite, `all` where `DEIA_SOAK` is set (`just soak`).
+pub fn size(few: u64, all: u64) -> u64 {
+    match std::env::var_os("DEIA_SOAK") {
+        Some(_) => all,
+        None => few,
+    }
+}
+
+/// Prints what a fault test measured: `label: n, p50, p99, max`. Measured, never asserted.
+pub fn print_spread(label: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let Some(last) = times.last() else { return };
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    println!(
+        "{label}: n {}, p50 {:?}, p99 {:?}, max {last:?}",
+        times.len(),
+        at(50),
+        at(99)
+    );
+}
 
 /// Says that a test could not be made here, and why. Past the test harness, which shows what a test prints
 /// only when it fails; `.ci/run` counts the line.

@@ -64,6 +64,25 @@ pub fn processes_of(home: &Path) -> Vec<Process> {
         .collect()
 }
 
+/// Ended processes whose parent, one of these or below, has not taken note.
+pub fn zombies_below(pid: u32) -> Vec<u32> {
+    let mut parents: Vec<u32> = descendants(pid).iter().map(|p| p.pid).collect();
+    parents.push(pid);
+    let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let Some((_, fields)) = stat.rsplit_once(')') else {
+            return false;
+        };
+        let mut fields = fields.split_whitespace();
+        let is_zombie = fields.next() == Some("Z");
+        let parent = fields.next().and_then(|parent| parent.parse().ok());
+        is_zombie && parent.is_some_and(|parent: u32| parents.contains(&parent))
+    })
+    .collect()
+}
+
 /// The process's children, their children and so on.
 pub fn descendants(pid: u32) -> Vec<Process> {
     let mut children: HashMap<u32, Vec<Process>> = HashMap::new();
