@@ -3,6 +3,7 @@
 use super::Config;
 use super::key::{Key, key};
 use super::rule::{Ends, MAX_SECONDS, Rule};
+use crate::task::MAX_ATTEMPTS;
 
 /// Most bots of a fleet.
 pub const MAX_BOTS: u64 = 10_000;
@@ -106,7 +107,7 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; audit.log_file, Rule::Path, "The exported audit trail; relative to HOME.").after_restart().not_yet(AUDIT),
     key!(Config; audit.retention_days, whole(1, 36_500), "Days the audit trail is kept.").not_yet(AUDIT),
     key!(Config; audit.include_sensitive_data, Rule::Switch, "The original's way to log secrets.").no_effect("secrets are always redacted"),
-    key!(Config; tasks.max_attempts, whole(1, 1000), "Attempts before a task is dead, unless the task names its own."),
+    key!(Config; tasks.max_attempts, whole(1, MAX_ATTEMPTS as u64), "Attempts before a task is dead, unless the task names its own."),
     key!(Config; tasks.retry_backoff_seconds, Rule::Backoff, "First and largest delay before a retry, in seconds."),
     key!(Config; tasks.queue_timeout_seconds, WHOLE_SECONDS, "Seconds after which a task that still waits expires."),
     key!(Config; tasks.max_content_bytes, whole(1, MAX_CONTENT_BYTES), "Bytes a task's content may have."),

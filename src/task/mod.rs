@@ -136,6 +136,9 @@ impl FromStr for TaskType {
     }
 }
 
+/// Attempts that a task may have at most: of the configuration or of a request.
+pub const MAX_ATTEMPTS: u32 = 1000;
+
 /// How large a task looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

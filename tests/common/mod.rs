@@ -29,6 +29,7 @@
 mod ctl;
 mod daemon;
 mod http;
+mod ledger;
 mod llama;
 mod machine;
 mod processes;
@@ -40,6 +41,7 @@ use std::time::{Duration, Instant};
 pub use ctl::{Output, deiactl, deiactl_command};
 pub use daemon::{Builder, Daemon, deia_program};
 pub use http::{Http, Response};
+pub use ledger::{Load, POOLS, Sum, check_runs, each_seed};
 pub use llama::Llama;
 pub use machine::{Machine, on_machine};
 pub use processes::{Process, descendants, processes_of, zombies_below};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use deia::api::{SubmitRequest, ValidationError};
 use deia::config::Config;
-use deia::task::{Priority, TaskId, analyze};
+use deia::task::{MAX_ATTEMPTS, Priority, TaskId, analyze};
 use deia::time::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -14,9 +14,6 @@ use crate::brain::demand::{
     Demand, MAX_CAPABILITIES, MAX_CAPABILITY_BYTES, NamedBy, is_capability,
 };
 use crate::store::NewTask;
-
-/// Attempts a client may ask for.
-pub const MAX_ATTEMPTS: u32 = 100;
 
 /// Seconds an attempt may take at most: 30 days.
 pub const MAX_TIMEOUT_SECONDS: f64 = 30.0 * 86_400.0;

@@ -4,7 +4,7 @@ use deia::api::{
     EvaluateRequest, LimitsRequest, ScaleQuery, SubmitRequest, TaskQuery, UpgradeRequest,
 };
 use deia::config::MAX_BOTS;
-use deia::task::MAX_TASK_ID_BYTES;
+use deia::task::{MAX_ATTEMPTS, MAX_TASK_ID_BYTES};
 use serde_json::{Value, json};
 
 use super::fields::{Errors, Field, Fields, Kind, Presence};
@@ -55,7 +55,11 @@ impl Fields for SubmitRequest {
         ),
         field("bot_id", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
         field("pool", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
-        field("max_attempts", Kind::Int(1, 1000), Presence::Nullable),
+        field(
+            "max_attempts",
+            Kind::Int(1, MAX_ATTEMPTS as i64),
+            Presence::Nullable,
+        ),
         field(
             "timeout_seconds",
             Kind::Float(MIN_TIMEOUT_SECONDS, YEAR_SECONDS),
