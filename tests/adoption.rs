@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Daemon, PATIENCE, Process, processes_of, wait_until};
+use common::{Daemon, PATIENCE, Process, print_spread, processes_of, size, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -101,6 +101,41 @@ fn what_runs_when_the_daemon_is_killed_runs_on_and_is_not_run_again() {
     assert_eq!(gone(&all), Some(()));
 }
 
+/// Shown to fail on a daemon that starts bots without looking for those that live (twice as many
+/// processes, and every task is begun twice).
+#[test]
+fn fifty_bots_are_taken_over_and_none_is_started_beside_them() {
+    let mut daemon = shells(50, "");
+    let mut took = Vec::new();
+    for n in 0..size(2, 50) {
+        let go = daemon.home().join(format!("go-{n}"));
+        let tasks: Vec<String> = (0..100)
+            .map(|_| daemon.submit(&waiting(&go, "last")))
+            .collect();
+        wait_first_words(&daemon, &tasks);
+        let before = pids(&daemon);
+        daemon.kill9();
+        let since = Instant::now();
+        daemon.restart();
+        wait_until(PATIENCE, "all are busy again", || {
+            let bots = daemon.bots();
+            let back = bots.iter().filter(|bot| bot["actual"] == "busy");
+            (back.count() == 50).then_some(())
+        });
+        took.push(since.elapsed());
+        assert_eq!(pids(&daemon), before);
+        let mut workers = processes_of(daemon.home());
+        workers.retain(|process| process.command.starts_with("deia-worker"));
+        assert_eq!(workers.len(), 50, "one process for each bot");
+        std::fs::write(&go, "").unwrap();
+        for id in &tasks {
+            let task = daemon.wait_task(id, PATIENCE);
+            assert_eq!(attempts(&task), ["succeeded"], "{task}");
+        }
+    }
+    print_spread("from the start until 50 bots are taken over", took);
+}
+
 /// Shown to fail on a bot that keeps nothing on disk.
 #[test]
 fn what_is_finished_while_there_is_no_daemon_counts_also_when_its_bot_is_gone() {
@@ -159,8 +194,9 @@ fn a_task_cancelled_under_a_daemon_that_dies_stays_cancelled() {
 /// Shown to fail on bots whose grace is counted in days.
 #[test]
 fn bots_nobody_comes_back_for_end_with_all_they_started() {
+    let bots = u32::try_from(size(2, 50)).unwrap();
     let mut daemon = shells(
-        2,
+        bots,
         "supervision: {orphan_grace_seconds: 1, stop_timeout_seconds: 1}",
     );
     let id =

@@ -12,10 +12,11 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use common::{Daemon, PATIENCE, Process, wait_until};
+use common::{Daemon, PATIENCE, Process, print_spread, size, wait_until};
 use deia::client::raw::Connection;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -103,11 +104,11 @@ fn an_upgrade_under_load_is_noticed_by_nobody() {
     }
     let (pid, bots) = (daemon.pid(), bot_pids(&daemon));
     let over = AtomicBool::new(false);
-    let (asked, accepted) = (AtomicU64::new(0), std::sync::Mutex::new(Vec::new()));
+    let (accepted, took) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let tcp = daemon.tcp();
     std::thread::scope(|scope| {
         for n in 0..4 {
-            let (over, asked, accepted, tcp, daemon) = (&over, &asked, &accepted, &tcp, &daemon);
+            let (over, took, accepted, tcp, daemon) = (&over, &took, &accepted, &tcp, &daemon);
             scope.spawn(move || {
                 // One connection that stays, and new ones, each of them asked without a second try.
                 let mut stays: Connection = if n % 2 == 0 {
@@ -122,10 +123,11 @@ fn an_upgrade_under_load_is_noticed_by_nobody() {
                         json!({"content": format!("{n}.{number}"), "pool": "echo"}).to_string();
                     let mut fresh = tcp.connect();
                     for connection in [&mut stays, &mut fresh] {
-                        asked.fetch_add(1, Ordering::Relaxed);
+                        let begun = Instant::now();
                         let answer = connection
                             .request("POST", "/api/orchestrate", &[], Some(body.as_bytes()))
                             .expect("every request is answered");
+                        took.lock().unwrap().push(begun.elapsed());
                         let text = String::from_utf8_lossy(&answer.body).into_owned();
                         assert_eq!(answer.status, 200, "{text}");
                         let said: Value = serde_json::from_str(&text).unwrap();
@@ -138,9 +140,10 @@ fn an_upgrade_under_load_is_noticed_by_nobody() {
             });
         }
         let _over = SetOnDrop(&over);
-        for n in 0..3 {
+        let upgrades = size(3, 99);
+        for n in 0..upgrades {
             std::thread::sleep(Duration::from_millis(100));
-            match n {
+            match n % 3 {
                 0 => {
                     let said = daemon.ctl(&["upgrade"]);
                     assert_eq!(said.code, 0, "{said:?}");
@@ -174,6 +177,10 @@ fn an_upgrade_under_load_is_noticed_by_nobody() {
         assert_eq!(task["attempts"].as_array().unwrap().len(), 1, "{task}");
         assert_eq!(task["result"]["output"], format!("first\nlast {n}\n"));
     }
+    print_spread(
+        "a request while releases change",
+        took.into_inner().unwrap(),
+    );
     let accepted = accepted.into_inner().unwrap();
     assert!(accepted.len() > 50, "hardly any load: {}", accepted.len());
     for id in &accepted {
