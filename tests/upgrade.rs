@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Daemon, PATIENCE, Process, print_spread, size, wait_until};
+use common::{Daemon, PATIENCE, Process, SetOnDrop, print_spread, size, wait_until};
 use deia::client::raw::Connection;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -202,14 +202,6 @@ fn an_upgrade_under_load_is_noticed_by_nobody() {
         release["path"].as_str().unwrap().contains(".deia/releases"),
         "{release}"
     );
-}
-
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub struct Builder {
     config: Option<String>,
     environment: Vec<(OsString, OsString)>,
     arguments: Vec<OsString>,
+    open_files: Option<u32>,
 }
 
 impl Builder {
@@ -53,6 +54,12 @@ impl Builder {
     /// An argument after `--home HOME`.
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Descriptors it and its bots may have open at once (`RLIMIT_NOFILE`).
+    pub fn open_files(mut self, most: u32) -> Self {
+        self.open_files = Some(most);
         self
     }
 
@@ -101,6 +108,7 @@ impl Builder {
             port: 0,
             environment: self.environment,
             arguments: self.arguments,
+            open_files: self.open_files,
             // A test that kills its daemon may leave bots: they have their grace.
             must_leave_nothing: true,
         };
@@ -116,6 +124,7 @@ pub struct Daemon {
     port: u16,
     environment: Vec<(OsString, OsString)>,
     arguments: Vec<OsString>,
+    open_files: Option<u32>,
     must_leave_nothing: bool,
 }
 
@@ -126,6 +135,7 @@ impl Daemon {
             config: None,
             environment: Vec::new(),
             arguments: Vec::new(),
+            open_files: None,
         }
     }
 
@@ -296,7 +306,16 @@ impl Daemon {
             let file = File::options().create(true).append(true).open(path);
             Stdio::from(file.expect("a log file"))
         };
-        let mut command = Command::new(deia_program());
+        let mut command = match self.open_files {
+            None => Command::new(deia_program()),
+            // It becomes the program: the pid stays.
+            Some(most) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={most}:{most}"));
+                command.arg("--").arg(deia_program());
+                command
+            }
+        };
         command
             .arg("--home")
             .arg(self.home())

@@ -13,7 +13,7 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Daemon, Http, PATIENCE, wait_until};
+use super::{Daemon, Http, PATIENCE, SetOnDrop, wait_until};
 
 /// A pool that only answers, and one whose program writes down that it was begun: two bots each.
 pub const POOLS: &str = "bot_limits: {min_bots: 4, max_bots: 4, max_concurrent_tasks_per_bot: 4}\n\
@@ -290,14 +290,6 @@ pub fn each_seed<T: Send>(
         }
     });
     told.into_inner().unwrap()
-}
-
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn end_of(task: &Value) -> [u8; 32] {

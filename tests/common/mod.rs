@@ -36,6 +36,7 @@ mod processes;
 mod scripted;
 mod threads;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use ctl::{Output, deiactl, deiactl_command};
@@ -56,6 +57,15 @@ pub fn size(few: u64, all: u64) -> u64 {
     match std::env::var_os("DEIA_SOAK") {
         Some(_) => all,
         None => few,
+    }
+}
+
+/// Sets a flag however its scope is left: threads that look at it end, also when the test has failed.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -44,6 +44,8 @@ pub enum Event {
     Tasks(u32),
     /// Nothing of the process is left, or it could not be started.
     Ended,
+    /// The host has no room for another process now: no memory, no descriptors, too many processes.
+    NoRoom,
     /// The timer of the present state fired.
     Timer,
     /// It was ready for `healthy_seconds`.
@@ -77,6 +79,9 @@ pub enum Action {
     /// Fire [`Event::Healthy`] after this time, if the same process still runs.
     ArmHealthy(Millis),
 }
+
+/// Between two tries to start a process on a host that has no room for it, at least and at most.
+const NO_ROOM_SECONDS: [f64; 2] = [1.0, 2.0];
 
 /// What a draining bot does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -214,6 +219,7 @@ impl Bot {
             Event::Found(_)
             | Event::Ready
             | Event::Ended
+            | Event::NoRoom
             | Event::Timer
             | Event::Healthy
             | Event::Stuck(_) => {}
@@ -230,6 +236,7 @@ impl Bot {
                 | Event::Ready
                 | Event::Tasks(_)
                 | Event::Ended
+                | Event::NoRoom
                 | Event::Timer
                 | Event::Healthy
                 | Event::Stuck(_),
@@ -239,6 +246,12 @@ impl Bot {
             // It has nothing to lose.
             (S::Starting, Event::Stop(_) | Event::Bounce) => self.kill(ExitCause::Stopped, rules),
             (S::Starting, Event::Ended) => self.by_policy(rules, now, chance),
+            // The host's fault: nobody is blamed, and it is tried again soon.
+            (S::Starting, Event::NoRoom) => {
+                self.state = S::Backoff;
+                let [first, after] = NO_ROOM_SECONDS;
+                vec![Action::Arm(millis(first + chance * (after - first)))]
+            }
             (S::Starting, Event::Timer) => self.kill(ExitCause::StartTimeout, rules),
             (S::Starting, Event::Stuck(why)) => self.kill(why, rules),
             (S::Starting, Event::Run | Event::Found(_) | Event::Tasks(_) | Event::Healthy) => {
@@ -259,6 +272,7 @@ impl Bot {
                 | Event::Bounce
                 | Event::Found(_)
                 | Event::Tasks(_)
+                | Event::NoRoom
                 | Event::Healthy,
             ) => Vec::new(),
 
@@ -276,9 +290,10 @@ impl Bot {
             }
             (S::Ready | S::Busy, Event::Ended) => self.by_policy(rules, now, chance),
             (S::Ready | S::Busy, Event::Stuck(why)) => self.kill(why, rules),
-            (S::Ready | S::Busy, Event::Run | Event::Found(_) | Event::Ready | Event::Timer) => {
-                Vec::new()
-            }
+            (
+                S::Ready | S::Busy,
+                Event::Run | Event::Found(_) | Event::Ready | Event::NoRoom | Event::Timer,
+            ) => Vec::new(),
 
             // It was not told yet: it simply goes on.
             (S::Draining(Then::Rest), Event::Run) => {
@@ -294,10 +309,13 @@ impl Bot {
             (S::Draining(Then::Again), Event::Ended) => self.start_again(rules),
             (S::Draining(_), Event::Stuck(why)) => self.kill(why, rules),
             (S::Draining(Then::Again), Event::Run)
-            | (S::Draining(_), Event::Found(_) | Event::Ready | Event::Tasks(_) | Event::Healthy) => {
-                Vec::new()
-            }
+            | (
+                S::Draining(_),
+                Event::Found(_) | Event::Ready | Event::Tasks(_) | Event::NoRoom | Event::Healthy,
+            ) => Vec::new(),
 
+            // Stopped before there was a process.
+            (S::Stopping(_), Event::NoRoom) => self.expected_end(rules),
             (S::Stopping(ExitCause::Stopped), Event::Ended) => self.expected_end(rules),
             (S::Stopping(_), Event::Ended) => self.by_policy(rules, now, chance),
             // Again, until it is gone: a process in an uninterruptible call ends late.
@@ -334,6 +352,7 @@ impl Bot {
                 | Event::Ready
                 | Event::Tasks(_)
                 | Event::Ended
+                | Event::NoRoom
                 | Event::Healthy
                 | Event::Stuck(_),
             ) => Vec::new(),

@@ -30,6 +30,8 @@ pub struct Facts<'a> {
     pub recent_ends: u32,
     /// Until it is started again, in seconds.
     pub next_start_seconds: Option<f64>,
+    /// Why the host has no room for its process.
+    pub no_room: Option<&'a str>,
     /// What does not end.
     pub blocked_by: &'a [String],
     /// Why another process takes its place soon.
@@ -147,6 +149,12 @@ fn stopping(facts: &Facts<'_>, why: deia::bot::ExitCause) -> String {
 }
 
 fn backoff(facts: &Facts<'_>) -> String {
+    if let Some(why) = facts.no_room {
+        return format!(
+            "the host has no room for its process ({why}); tried again {}",
+            next(facts)
+        );
+    }
     let max = facts.rules.restart_intensity.max;
     format!(
         "{}; started again {}; quarantined past {max} within {}",
@@ -238,6 +246,7 @@ mod tests {
             last_exit: None,
             recent_ends: 0,
             next_start_seconds: None,
+            no_room: None,
             blocked_by: &[],
             replaced: None,
             rules,

@@ -50,7 +50,7 @@ pub enum FleetEvent {
         /// Which start.
         run: Run,
         /// Its process, or what went wrong.
-        result: Result<spawn::Process, String>,
+        result: Result<spawn::Process, spawn::NotStarted>,
     },
     /// A process has ended, but not all that it had started: KILL was sent, and is sent again.
     Lingering {

@@ -18,6 +18,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use deia::wire::{Bootstrap, Launch, encode};
 use deia_worker::tree::{self, NONCE_VARIABLE};
+use nix::errno::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::mpsc;
 
@@ -54,6 +55,32 @@ pub struct Process {
     pub handle: ProcessHandle,
     /// For its end.
     pub pidfd: OwnedFd,
+}
+
+/// Why there is no process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotStarted {
+    /// The host has no room for it now.
+    NoRoom(String),
+    /// Something is wrong with it.
+    Failed(String),
+}
+
+impl NotStarted {
+    fn new(what: String, e: &std::io::Error) -> Self {
+        let text = format!("{what}: {e}");
+        let no_room = [
+            Errno::EAGAIN,
+            Errno::ENOMEM,
+            Errno::EMFILE,
+            Errno::ENFILE,
+            Errno::ENOSPC,
+        ];
+        match e.raw_os_error() {
+            Some(number) if no_room.contains(&Errno::from_raw(number)) => Self::NoRoom(text),
+            _ => Self::Failed(text),
+        }
+    }
 }
 
 /// Signals one process, and never another that took over its pid.
@@ -132,14 +159,16 @@ fn start(
     key: &FleetKey,
     bots: &BotPids,
     request: &Request,
-) -> Result<Process, String> {
+) -> Result<Process, NotStarted> {
     let output = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o640)
         .open(&request.output)
-        .map_err(|e| format!("cannot open {}: {e}", request.output.display()))?;
-    let errors = output.try_clone().map_err(|e| e.to_string())?;
+        .map_err(|e| NotStarted::new(format!("cannot open {}", request.output.display()), &e))?;
+    let errors = output
+        .try_clone()
+        .map_err(|e| NotStarted::new(request.output.display().to_string(), &e))?;
     let mut command = Command::new(executable);
     command
         .arg0(format!("deia-worker: {}", request.bot))
@@ -153,7 +182,7 @@ fn start(
         .process_group(0);
     let mut child = bots
         .start(|| command.spawn(), std::process::Child::id)
-        .map_err(|e| format!("cannot start {}: {e}", executable.display()))?;
+        .map_err(|e| NotStarted::new(format!("cannot start {}", executable.display()), &e))?;
     let pid = child.id();
     // Not reaped before `exits` does it, so the pid is still this child's.
     let open = || {
@@ -165,7 +194,8 @@ fn start(
         let _ = child.kill();
         let _ = child.wait();
         bots.remove(pid);
-        return Err("cannot watch the process: no file descriptors left?".into());
+        let why = "cannot watch the process: no file descriptors are left";
+        return Err(NotStarted::NoRoom(why.to_owned()));
     };
     // Far smaller than a pipe's buffer, so this does not wait; a process that ended already is
     // reported as ended.

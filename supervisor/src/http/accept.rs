@@ -46,6 +46,8 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 pub struct EdgeLimits {
     /// Connections at once.
     pub max_connections: u32,
+    /// Refusals being written at once, see [`MAX_REFUSALS`].
+    pub max_refusals: usize,
     /// Largest body a handler takes (batches: a multiple).
     pub max_body_bytes: u64,
     /// From the first byte of a head (for the first: from the connection) to its end.
@@ -70,6 +72,7 @@ impl From<&Http> for EdgeLimits {
             .unwrap_or(Duration::from_secs(10));
         Self {
             max_connections: http.max_connections.max(1),
+            max_refusals: MAX_REFUSALS,
             max_body_bytes: http.max_body_bytes,
             header_timeout: header,
             idle_timeout: Duration::from_secs(60),
@@ -87,10 +90,14 @@ impl EdgeLimits {
         self
     }
 
-    /// The same, leaving at least half of `open_files` (`RLIMIT_NOFILE`) to bots, store and logs.
+    /// The same, with at most a quarter of `open_files` (`RLIMIT_NOFILE`): the rest is for bots, store,
+    /// logs, and for operators, who have to get in however many clients there are.
     #[must_use]
     pub fn within_open_files(mut self, open_files: u64) -> Self {
-        let most = u32::try_from(open_files / 2).unwrap_or(u32::MAX).max(1);
+        self.max_refusals = usize::try_from(open_files / 16)
+            .unwrap_or(MAX_REFUSALS)
+            .clamp(1, MAX_REFUSALS);
+        let most = u32::try_from(open_files / 4).unwrap_or(u32::MAX).max(1);
         self.max_connections = self.max_connections.min(most);
         self
     }
@@ -174,10 +181,11 @@ impl ServerHandle {
         F: Future<Output = ()> + Send + 'static,
     {
         let house = Arc::new(House::default());
+        let max_refusals = edge.limits.borrow().max_refusals;
         let server = Arc::new(Server {
             edge,
             house: Arc::clone(&house),
-            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+            refusals: Arc::new(Semaphore::new(max_refusals)),
         });
         let (stop, stopped) = watch::channel(false);
         let acceptor = tokio::spawn(accept(server, stopped));
@@ -361,8 +369,12 @@ impl Server {
 /// Accepts that fail: said once per episode, and never a busy loop.
 #[derive(Debug, Default)]
 struct Trouble {
-    since: Option<Instant>,
+    /// When it began, and when it was met last.
+    since: Option<(Instant, Instant)>,
 }
+
+/// Without trouble for this long, it is over: between two failures some accepts succeed.
+const TROUBLE_IS_OVER: Duration = Duration::from_secs(5);
 
 impl Trouble {
     /// Whether the loop must end.
@@ -380,8 +392,10 @@ impl Trouble {
             // That client is gone; the next one may be well.
             return false;
         }
-        if self.since.is_none() {
-            self.since = Some(Instant::now());
+        let now = Instant::now();
+        let known = self.since.is_some();
+        self.since = Some((self.since.map_or(now, |(begun, _)| begun), now));
+        if !known {
             tracing::error!(event = "accept_failed", reason = %error, "Connections can't be accepted; trying again until they can");
         }
         // Descriptors come back soonest from those who do nothing with theirs.
@@ -393,10 +407,11 @@ impl Trouble {
     }
 
     fn over(&mut self) {
-        if let Some(since) = self.since.take() {
+        let over = |(_, last): &mut (Instant, Instant)| last.elapsed() >= TROUBLE_IS_OVER;
+        if let Some((begun, last)) = self.since.take_if(over) {
             tracing::info!(
                 event = "accept_recovered",
-                seconds = since.elapsed().as_secs_f64(),
+                seconds = (last - begun).as_secs_f64(),
                 "Connections are accepted again"
             );
         }
@@ -410,7 +425,8 @@ mod tests {
     #[test]
     fn few_open_files_bound_the_connections() {
         let limits = EdgeLimits::default();
-        assert_eq!(limits.within_open_files(64).max_connections, 32);
+        assert_eq!(limits.within_open_files(64).max_connections, 16);
+        assert_eq!(limits.within_open_files(64).max_refusals, 4);
         assert_eq!(limits.within_open_files(1 << 20).max_connections, 256);
         assert_eq!(limits.within_open_files(0).max_connections, 1);
     }

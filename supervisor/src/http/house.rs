@@ -10,6 +10,9 @@ use tokio::sync::Notify;
 
 use super::watch::{Command, EVICT_AFTER_MS, Watch};
 
+/// On its way out may be one part in so many of all.
+const LEAVING_PART: usize = 8;
+
 /// Every connection of one listener.
 #[derive(Debug)]
 pub(super) struct House {
@@ -54,6 +57,11 @@ impl House {
 
     /// A place, if need be that of whoever has kept us waiting longest.
     pub(super) fn admit(house: &Arc<Self>, max: u32) -> Option<Guest> {
+        // Who was put out has its descriptor until it has gone.
+        let most = max as usize + max as usize / LEAVING_PART + 1;
+        if house.connections() >= most {
+            return None;
+        }
         let watch = Arc::new(Watch::new(house.base));
         let mut guests = house.lock();
         if guests.in_house.len() >= max as usize && !guests.put_one_out(watch.now()) {

@@ -139,6 +139,21 @@ fn an_earlier_daemons_bot_that_does_not_come_back_is_replaced_and_not_blamed_for
     assert_eq!(bot.history().recent(0, &Supervision::default()), 1);
 }
 
+#[test]
+fn a_host_without_room_is_asked_again_soon_and_the_bot_is_not_blamed() {
+    let mut bot = Bot::default();
+    on(&mut bot, Event::Run);
+    for _ in 0..100 {
+        assert_eq!(on(&mut bot, Event::NoRoom), [Action::Arm(2_000)]);
+        assert_eq!(bot.actual(), Actual::Backoff);
+        assert_eq!(on(&mut bot, Event::Timer)[0], Action::Spawn);
+    }
+    assert_eq!(bot.history().recent(0, &Supervision::default()), 0);
+    on(&mut bot, Event::Stop(Drain::Unbounded));
+    on(&mut bot, Event::NoRoom);
+    assert_eq!(bot.actual(), Actual::Stopped);
+}
+
 /// How a process can come to its end: what happens to a ready bot before [`Event::Ended`].
 const WAYS: [(&str, Option<Event>); 9] = [
     ("exit or signal", None),
@@ -213,6 +228,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Ready),
         (0u32..3).prop_map(Event::Tasks),
         Just(Event::Ended),
+        Just(Event::NoRoom),
         Just(Event::Timer),
         Just(Event::Healthy),
         Just(Event::Stuck(ExitCause::HeartbeatTimeout)),
@@ -230,6 +246,7 @@ proptest! {
             // process of an earlier daemon beside one of this.
             match event {
                 Event::Ended if processes == 0 => continue,
+                Event::NoRoom if !matches!(bot.state(), State::Starting | State::Stopping(_)) => continue,
                 Event::Timer if !armed => continue,
                 Event::Found(_) if bot.state() != State::Stopped => continue,
                 Event::Tasks(n) if n > 0 && !bot.takes_tasks() && bot.state() != State::Found => continue,
@@ -238,7 +255,7 @@ proptest! {
             }
             match event {
                 Event::Timer => armed = false,
-                Event::Ended => processes -= 1,
+                Event::Ended | Event::NoRoom => processes -= 1,
                 Event::Found(_) => processes += 1,
                 _ => {}
             }

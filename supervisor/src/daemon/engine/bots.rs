@@ -19,7 +19,7 @@ use crate::brain::explain::Replaced;
 use crate::brain::liveness::Heart;
 use crate::fleet::proof::new_launch;
 use crate::fleet::pulse::PulseReader;
-use crate::fleet::spawn::{ProcessHandle, Request};
+use crate::fleet::spawn::{NotStarted, ProcessHandle, Request};
 use crate::fleet::{Line, Run};
 
 /// Everything the main loop knows of a bot.
@@ -40,6 +40,8 @@ pub(super) struct BotEntry {
     pub heart: Heart,
     /// Its release, where it is not this one.
     pub version: Option<String>,
+    /// Why the host has no room for its process, where it has not.
+    pub no_room: Option<String>,
     /// What does not end, though it was killed.
     pub blocked_by: Vec<String>,
     /// Reserved and running tasks, and how often: a client may submit the same one again meanwhile.
@@ -108,6 +110,7 @@ impl BotEntry {
             pulse: None,
             heart: Heart::heard(0),
             version: None,
+            no_room: None,
             blocked_by: Vec::new(),
             tasks: BTreeMap::new(),
             terms: Terms::default(),
@@ -310,7 +313,8 @@ impl Engine {
             output,
         };
         if self.spawner.spawn(request).is_err() {
-            let result = Err("too many bots are being started".to_owned());
+            let why = "too many bots are being started".to_owned();
+            let result = Err(NotStarted::NoRoom(why));
             self.spawned(id, run, result);
         }
     }

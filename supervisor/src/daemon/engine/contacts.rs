@@ -20,7 +20,7 @@ use crate::brain::{Millis, millis};
 use crate::fleet::exits::{Exit, Origin, Parent, Watched};
 use crate::fleet::pulse::PulseReader;
 use crate::fleet::results::Kept;
-use crate::fleet::spawn::Process;
+use crate::fleet::spawn::{NotStarted, Process};
 use crate::fleet::{Answer, FleetEvent, Hello, Line, Run};
 
 /// A process whose connection has ended may take this long to end as well.
@@ -49,7 +49,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn spawned(&mut self, id: &Arc<str>, run: Run, result: Result<Process, String>) {
+    pub(super) fn spawned(&mut self, id: &Arc<str>, run: Run, result: Result<Process, NotStarted>) {
         match result {
             Ok(process) => {
                 let launch = self.bots.get(id).filter(|entry| entry.run == run);
@@ -67,6 +67,7 @@ impl Engine {
                     return;
                 };
                 tracing::info!(event = "bot_started", bot_id = %id, pid = process.pid, "bot started");
+                entry.no_room = None;
                 entry.process = Some((process.pid, process.handle));
                 entry.process_since = Some(Timestamp::now());
                 // Stopped while it was being started.
@@ -74,14 +75,21 @@ impl Engine {
                     self.kill(id);
                 }
             }
-            Err(why) => {
+            Err(NotStarted::NoRoom(why)) => {
+                tracing::warn!(event = "bot_not_started", bot_id = %id, error = %why, "the host has no room for the bot's process; trying again soon");
+                if let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) {
+                    entry.no_room = Some(why.clone());
+                }
+                self.gone(id, run, None, &why, Event::NoRoom);
+            }
+            Err(NotStarted::Failed(why)) => {
                 tracing::error!(event = "bot_exited", bot_id = %id, cause = "spawn_failed", error = %why, "the bot could not be started");
                 let exit = LastExit {
                     code: None,
                     signal: None,
                     cause: ExitCause::SpawnFailed,
                 };
-                self.gone(id, run, exit, &why);
+                self.gone(id, run, Some(exit), &why, Event::Ended);
             }
         }
     }
@@ -128,16 +136,17 @@ impl Engine {
         self.gone(
             id,
             run,
-            LastExit {
+            Some(LastExit {
                 code,
                 signal,
                 cause,
-            },
+            }),
             &why,
+            Event::Ended,
         );
     }
 
-    fn gone(&mut self, id: &Arc<str>, run: Run, exit: LastExit, why: &str) {
+    fn gone(&mut self, id: &Arc<str>, run: Run, exit: Option<LastExit>, why: &str, event: Event) {
         let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) else {
             return;
         };
@@ -145,11 +154,13 @@ impl Engine {
         entry.session = None;
         entry.pulse = None;
         entry.blocked_by.clear();
-        entry.ended(exit);
+        if let Some(exit) = exit {
+            entry.ended(exit);
+        }
         self.dispatcher.close(id);
         self.bot_lost_its_tasks(id, run, why);
         // Leases that are still on the way to the disk keep their slot until they are back.
-        self.bot_event(id, Event::Ended);
+        self.bot_event(id, event);
     }
 
     /// A process has proved that it is this start of this bot. Whether there is a use for it.

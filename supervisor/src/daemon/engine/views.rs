@@ -65,6 +65,7 @@ impl Engine {
             last_exit: entry.last_exit,
             recent_ends: entry.machine.history().recent(self.now(), rules),
             next_start_seconds: next.map(|at| at.seconds_since(now)),
+            no_room: entry.no_room.as_deref(),
             blocked_by: &entry.blockers(),
             replaced: entry.replaced(),
             rules,
