@@ -163,7 +163,7 @@ fn a_stop_ends_whatever_a_task_has_started_however_it_hides() {
         let tree = wait_until(PATIENCE, "its tree is up", || {
             let tree = descendants(own.pid);
             let sleeps = tree.iter().filter(|p| p.command.starts_with("sleep"));
-            (sleeps.count() >= 1 + script.matches("(sleep").count()).then_some(tree)
+            (sleeps.count() > script.matches("(sleep").count()).then_some(tree)
         });
         if stopped {
             own.signal(Signal::SIGSTOP);

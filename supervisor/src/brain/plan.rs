@@ -2,7 +2,7 @@
 //!
 //! The sum of the pools stays within the limits: what `min_bots` asks beyond the pools' own mins
 //! goes to the first pool (to the next ones where its `max` is reached), and a lowered `max_bots`
-//! takes bots from the last pool first.
+//! takes bots from the last pool first: those beyond the pools' own mins, and only then these.
 
 use deia::config::{BotLimits, Pool};
 
@@ -46,11 +46,15 @@ pub fn plan(pools: &[Pool], limits: Limits, wanted: &[u32]) -> Vec<u32> {
             pool.min.max(wanted).min(ceiling(pool, limits))
         })
         .collect();
-    let mut excess = counts.iter().sum::<u32>().saturating_sub(limits.max);
-    for count in counts.iter_mut().rev() {
-        let cut = excess.min(*count);
-        *count -= cut;
-        excess -= cut;
+    // What is wanted gives way before what a pool is to have at least.
+    for keep_min in [true, false] {
+        let mut excess = counts.iter().sum::<u32>().saturating_sub(limits.max);
+        for (count, pool) in counts.iter_mut().zip(pools).rev() {
+            let floor = if keep_min { pool.min } else { 0 };
+            let cut = excess.min(count.saturating_sub(floor));
+            *count -= cut;
+            excess -= cut;
+        }
     }
     let mut missing = limits.min.saturating_sub(counts.iter().sum());
     for (count, pool) in counts.iter_mut().zip(pools) {
@@ -89,6 +93,13 @@ mod tests {
         assert_eq!(plan(&pools, Limits::new(5, 0), &[]), [0, 0, 0]);
     }
 
+    #[test]
+    fn a_pool_keeps_its_minimum_while_another_has_more_than_that() {
+        let pools = [pool("a", 0, None), pool("b", 1, None), pool("c", 1, None)];
+        assert_eq!(plan(&pools, Limits::new(0, 4), &[3, 1, 3]), [2, 1, 1]);
+        assert_eq!(plan(&pools, Limits::new(0, 1), &[3, 1, 3]), [0, 1, 0]);
+    }
+
     proptest! {
         #[test]
         fn always_within_the_limits(
@@ -105,6 +116,11 @@ mod tests {
             prop_assert!(total >= limits.min.min(room));
             for (count, pool) in counts.iter().zip(&pools) {
                 prop_assert!(*count <= pool.max.unwrap_or(u32::MAX));
+            }
+            let beyond = counts.iter().zip(&pools).any(|(count, pool)| *count > pool.min);
+            for (count, pool) in counts.iter().zip(&pools) {
+                let least = pool.min.min(ceiling(pool, limits));
+                prop_assert!(!beyond || *count >= least, "{counts:?}");
             }
         }
     }

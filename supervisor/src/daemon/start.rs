@@ -371,13 +371,7 @@ impl Daemon {
             notifier.tell(&[sd_notify::NotifyState::Watchdog]);
         }
         log.flush();
-        sigmask::block();
-        // A stop that came since the main loop ended has met nobody.
-        tokio::time::sleep(SIGNAL_SETTLES).await;
-        if *self.stops.borrow() > 0 {
-            sigmask::pass_on_stop();
-        }
-        let error = upgrade::depart(Departure {
+        let mut departure = Departure {
             handover: Handover {
                 sockets,
                 tcp: tcp.0,
@@ -389,7 +383,19 @@ impl Daemon {
             attempt: plan.attempt,
             releases: self.releases,
             pids: self.pids,
-        });
+        };
+        let prepared = departure.prepare();
+        // From here on nothing is started, which would take signals again for a moment.
+        sigmask::block();
+        // A stop that came since the main loop ended has met nobody.
+        tokio::time::sleep(SIGNAL_SETTLES).await;
+        if *self.stops.borrow() > 0 {
+            sigmask::pass_on_stop();
+        }
+        let error = match prepared {
+            Ok(()) => departure.depart(),
+            Err(e) => departure.stay(&format!("its ledger: {e}")),
+        };
         tracing::error!(event = "upgrade_failed", error = %error, "no release can be executed; ending, to be started again");
         ExitCode::from(EXIT_NO_RELEASE)
     }

@@ -67,7 +67,7 @@ pub enum NotStarted {
 }
 
 impl NotStarted {
-    fn new(what: String, e: &std::io::Error) -> Self {
+    fn new(what: &str, e: &std::io::Error) -> Self {
         let text = format!("{what}: {e}");
         let no_room = [
             Errno::EAGAIN,
@@ -165,10 +165,10 @@ fn start(
         .append(true)
         .mode(0o640)
         .open(&request.output)
-        .map_err(|e| NotStarted::new(format!("cannot open {}", request.output.display()), &e))?;
+        .map_err(|e| NotStarted::new(&format!("cannot open {}", request.output.display()), &e))?;
     let errors = output
         .try_clone()
-        .map_err(|e| NotStarted::new(request.output.display().to_string(), &e))?;
+        .map_err(|e| NotStarted::new(&request.output.display().to_string(), &e))?;
     let mut command = Command::new(executable);
     command
         .arg0(format!("deia-worker: {}", request.bot))
@@ -182,7 +182,7 @@ fn start(
         .process_group(0);
     let mut child = bots
         .start(|| command.spawn(), std::process::Child::id)
-        .map_err(|e| NotStarted::new(format!("cannot start {}", executable.display()), &e))?;
+        .map_err(|e| NotStarted::new(&format!("cannot start {}", executable.display()), &e))?;
     let pid = child.id();
     // Not reaped before `exits` does it, so the pid is still this child's.
     let open = || {

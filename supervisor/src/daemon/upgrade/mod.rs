@@ -39,7 +39,7 @@ pub use guard::{GuardArgs, guard};
 pub use handover::{HANDOVER_VARIABLE, Handover, Sockets};
 pub use ledger::Attempt;
 pub use releases::{AtStart, Releases, at_start, invoked_path};
-pub use switch::{Departure, become_pinned, depart, go_back};
+pub use switch::{Departure, become_pinned, go_back};
 
 use crate::fleet::pids::BotPids;
 use crate::store::sqlite::{SqliteStore, schema_version};

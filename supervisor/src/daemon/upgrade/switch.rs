@@ -12,7 +12,6 @@ use super::handover::{HANDOVER_VARIABLE, Handover};
 use super::ledger::Attempt;
 use super::releases::Releases;
 use crate::fleet::pids::BotPids;
-use crate::sigmask;
 
 /// A daemon that is ready to become another release: everything is finished and closed but what is
 /// handed over.
@@ -28,38 +27,43 @@ pub struct Departure {
     pub pids: BotPids,
 }
 
-/// Becomes the new release; when that can't be, this release again. Returns only when neither can be
-/// executed. Call from the thread that takes signals.
-pub fn depart(mut departure: Departure) -> io::Error {
-    let Departure {
-        handover,
-        attempt,
-        releases,
-        pids,
-    } = &mut departure;
-    if let Err(e) = releases.begin(attempt) {
-        // Without a note of it nobody could go back.
-        return back(
-            handover,
-            releases,
-            &attempt.from,
-            &format!("its ledger: {e}"),
-            pids,
-        );
-    }
-    sigmask::block();
-    match guard::start(handover, attempt, releases, pids) {
-        Ok(guard) => handover.guard = Some(guard),
-        Err(e) => {
-            tracing::warn!(event = "upgrade_unguarded", error = %e, "nobody watches the switch; a release that hangs will not be left by itself");
+impl Departure {
+    /// Notes the switch, so that it can be undone, and starts who watches it.
+    ///
+    /// # Errors
+    /// When it can't be noted: then it must not be made ([`Departure::stay`]).
+    pub fn prepare(&mut self) -> io::Result<()> {
+        self.releases.begin(&self.attempt)?;
+        match guard::start(&self.handover, &self.attempt, &self.releases, &self.pids) {
+            Ok(guard) => self.handover.guard = Some(guard),
+            Err(e) => {
+                tracing::warn!(event = "upgrade_unguarded", error = %e, "nobody watches the switch; a release that hangs will not be left by itself");
+            }
         }
+        Ok(())
     }
-    let error = match become_release(&attempt.to, Some(handover), pids) {
-        Ok(never) => match never {},
-        Err(e) => format!("{} can't be executed: {e}", attempt.to.display()),
-    };
-    releases.fail(&error);
-    back(handover, releases, &attempt.from, &error, pids)
+
+    /// Becomes the new release; when that can't be, this release again. Returns only when neither can
+    /// be executed. Call with the daemon's signals blocked ([`crate::sigmask::block`]) and none of them
+    /// taken and not acted on: the next process gets what waits.
+    pub fn depart(&self) -> io::Error {
+        let error = match become_release(&self.attempt.to, Some(&self.handover), &self.pids) {
+            Ok(never) => match never {},
+            Err(e) => format!("{} can't be executed: {e}", self.attempt.to.display()),
+        };
+        self.stay(&error)
+    }
+
+    /// Becomes this release again, as [`Departure::depart`] does when the new one can't be executed.
+    pub fn stay(&self, why: &str) -> io::Error {
+        back(
+            &self.handover,
+            &self.releases,
+            &self.attempt.from,
+            why,
+            &self.pids,
+        )
+    }
 }
 
 /// A new release can't run: leaves it again. Returns only when the one before can't be executed.
