@@ -3,6 +3,7 @@
 
 mod bots;
 mod config;
+mod confinement;
 mod error;
 mod scaling;
 mod scope;
@@ -11,6 +12,7 @@ mod tasks;
 
 pub use bots::*;
 pub use config::*;
+pub use confinement::*;
 pub use error::*;
 pub use scaling::*;
 pub use scope::*;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::BotView;
+use crate::api::{BotView, Confinement};
 use crate::time::Timestamp;
 
 /// How the daemon is.
@@ -71,6 +71,8 @@ pub struct Status {
     pub queue: QueueView,
     /// The home directory.
     pub home: String,
+    /// How far bots can be confined on this host; null from a daemon that does not say.
+    pub confinement: Option<Confinement>,
 }
 
 /// Where the configuration came from.

@@ -137,6 +137,14 @@ pub enum ExitCause {
     Protocol,
     /// The program could not be started at all.
     SpawnFailed,
+    /// It and what it started took more memory than `limits.memory_mb`.
+    MemoryLimit,
+    /// It had more processes than `limits.processes`.
+    ProcessLimit,
+    /// It wrote more than `limits.disk_mb`.
+    DiskLimit,
+    /// The kernel ended it because the host ran out of memory.
+    Oom,
     /// The kernel does not tell.
     Unknown,
 }
@@ -152,6 +160,10 @@ impl ExitCause {
             Self::HeartbeatTimeout => "heartbeat_timeout",
             Self::Protocol => "protocol",
             Self::SpawnFailed => "spawn_failed",
+            Self::MemoryLimit => "memory_limit",
+            Self::ProcessLimit => "process_limit",
+            Self::DiskLimit => "disk_limit",
+            Self::Oom => "oom",
             Self::Unknown => "unknown",
         }
     }

@@ -25,6 +25,7 @@
     reason = "a harness fails the test; the lints know only test functions themselves"
 )]
 
+mod agents;
 mod ctl;
 mod daemon;
 mod http;
@@ -34,6 +35,7 @@ mod scripted;
 
 use std::time::{Duration, Instant};
 
+pub use agents::{AgentFleet, PYTHON};
 pub use ctl::{Output, deiactl, deiactl_command};
 pub use daemon::{Builder, Daemon};
 pub use http::{Http, Response};

@@ -58,6 +58,7 @@ impl Home {
             create(directory, 0o750)?;
         }
         create(&self.run.join("bots"), 0o700)?;
+        create(&deia.join("bots"), 0o700)?;
         create(&deia.join("secrets"), 0o700)
     }
 
@@ -84,6 +85,16 @@ impl Home {
     /// What a bot prints.
     pub fn bot_output(&self, bot: &str) -> PathBuf {
         self.deia().join("bot-output").join(format!("{bot}.log"))
+    }
+
+    /// A bot's own directory: HOME and temporary files of what it starts.
+    pub fn bot_own(&self, bot: &str) -> PathBuf {
+        self.deia().join("bots").join(bot)
+    }
+
+    /// Finished results that a bot could not hand in.
+    pub fn spool(&self) -> PathBuf {
+        self.deia().join("spool")
     }
 
     /// Fresh working directories.

@@ -15,10 +15,13 @@ use super::command::MAX_COMMANDS;
 use super::engine::{Ended, Engine, Parts};
 use super::home::Home;
 use super::{reload, signals};
+use crate::fleet::cgroup::Cgroups;
+use crate::fleet::limits::LimitWatch;
+use crate::fleet::oom::{Evidence, OomWatch};
 use crate::fleet::outputs::Outputs;
 use crate::fleet::pids::BotPids;
 use crate::fleet::spawn::Spawner;
-use crate::fleet::{MAX_EVENTS, sessions, strays};
+use crate::fleet::{MAX_EVENTS, confinement, sessions, strays};
 use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin, serve_tcp};
 use crate::http::admin_socket::bind_admin_socket;
 use crate::http::guard::{Guard, HashedTokens};
@@ -117,7 +120,7 @@ async fn serve(options: Options) -> ExitCode {
         Err(e) => return fail(1, &e.to_string()),
     };
     reload::log_loaded(&settings);
-    let code = match start(&home, settings, epoch, &log).await {
+    let code = match start(&home, settings, options.config.clone(), epoch, &log).await {
         Ok(daemon) => daemon.run_to_end().await,
         Err(e) => {
             tracing::error!(event = "start_failed", error = %e, "the daemon could not start");
@@ -149,6 +152,7 @@ struct Daemon {
 async fn start(
     home: &Home,
     settings: Settings,
+    config_file: Option<PathBuf>,
     epoch: Instant,
     log: &LogHandle,
 ) -> io::Result<Daemon> {
@@ -180,9 +184,17 @@ async fn start(
     let (condition_to, condition) = watch::channel(super::health::Condition::default());
     let outputs = Outputs::default();
     let pids = BotPids::default();
+    let cgroups = tokio::task::spawn_blocking(Cgroups::detect)
+        .await
+        .map_err(io::Error::other)?;
+    let confinement = confinement::look(&cgroups);
+    tracing::info!(event = "confinement", level = %confinement.summary, "how far bots can be confined here; `deiactl status --json` says more");
+    let cgroups = cgroups.ok().map(Arc::new);
+    let limit_watch = LimitWatch::start(cgroups.clone(), events_to.clone())?;
     let spawner = Spawner::start(
         PathBuf::from("/proc/self/exe"),
         pids.clone(),
+        cgroups.clone(),
         events_to.clone(),
     )?;
     tokio::spawn(sessions::accept(
@@ -211,6 +223,12 @@ async fn start(
         spawner,
         outputs: outputs.clone(),
         pids: pids.clone(),
+        limit_watch,
+        evidence: Arc::new(Evidence {
+            watch: OomWatch::default(),
+            cgroups,
+        }),
+        closed: config_file.into_iter().collect(),
         epoch,
         condition: condition_to,
     };
@@ -239,6 +257,7 @@ async fn start(
         home: home.root.clone(),
         epoch,
         port: address.port(),
+        confinement,
     });
     let (router, _) = service(api);
     let kept_pids = pids.clone();

@@ -8,8 +8,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use super::oom::Evidence;
 use super::pids::BotPids;
 use super::{FleetEvent, Run};
+
+const KILL: i32 = 9;
 
 /// A process to watch.
 #[derive(Debug)]
@@ -37,12 +40,24 @@ pub fn watch(
     run: Run,
     process: Watched,
     bots: BotPids,
+    evidence: Arc<Evidence>,
     events: mpsc::Sender<FleetEvent>,
 ) {
     tokio::spawn(async move {
         let exit = wait(process.pidfd).await;
         bots.remove(process.pid);
-        let _ = events.send(FleetEvent::Ended { bot, run, exit }).await;
+        // Files in memory, and most often one short read of them: here and not on a thread of its own,
+        // which a host that is out of memory may not have.
+        let for_memory = (exit == Exit::Signal(KILL))
+            .then(|| evidence.of(&bot, run, process.pid))
+            .flatten();
+        let ended = FleetEvent::Ended {
+            bot,
+            run,
+            exit,
+            for_memory,
+        };
+        let _ = events.send(ended).await;
     });
 }
 

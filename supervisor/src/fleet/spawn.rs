@@ -16,10 +16,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use deia::config::Limits;
 use deia::wire::{Bootstrap, encode};
+use deia_worker::tree::{Identity, identify};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::mpsc;
 
+use super::cgroup::Cgroups;
 use super::pids::BotPids;
 use super::{FleetEvent, Run};
 
@@ -39,6 +42,8 @@ pub struct Request {
     pub env: Vec<(OsString, OsString)>,
     /// Where what it prints goes.
     pub output: PathBuf,
+    /// Those of its cgroup.
+    pub limits: Limits,
 }
 
 /// A started process.
@@ -50,6 +55,10 @@ pub struct Process {
     pub handle: ProcessHandle,
     /// For its end.
     pub pidfd: OwnedFd,
+    /// Its pid and when it started.
+    pub identity: Option<Identity>,
+    /// Whether it is in a cgroup of its own.
+    pub placed: bool,
 }
 
 /// Signals one process, and never another that took over its pid.
@@ -76,12 +85,13 @@ impl Spawner {
     pub fn start(
         executable: PathBuf,
         bots: BotPids,
+        cgroups: Option<Arc<Cgroups>>,
         events: mpsc::Sender<FleetEvent>,
     ) -> std::io::Result<Self> {
         let (requests, waiting) = sync_channel(MAX_WAITING);
         std::thread::Builder::new()
             .name("deia-spawner".into())
-            .spawn(move || run(&executable, &bots, &waiting, &events))?;
+            .spawn(move || run(&executable, &bots, cgroups.as_deref(), &waiting, &events))?;
         Ok(Self(requests))
     }
 
@@ -99,11 +109,17 @@ impl Spawner {
 fn run(
     executable: &std::path::Path,
     bots: &BotPids,
+    cgroups: Option<&Cgroups>,
     waiting: &Receiver<Request>,
     events: &mpsc::Sender<FleetEvent>,
 ) {
     while let Ok(request) = waiting.recv() {
-        let result = start(executable, bots, &request);
+        let mut result = start(executable, bots, &request);
+        // The kernel takes its time for the move (10 ms), so the bot gets ready meanwhile. It is given
+        // tasks when this thread has reported it. It is not reaped before, so the pid is still its own.
+        if let (Ok(process), Some(cgroups)) = (&mut result, cgroups) {
+            process.placed = place(cgroups, &request, process.pid);
+        }
         let spawned = FleetEvent::Spawned {
             bot: request.bot,
             run: request.run,
@@ -113,6 +129,14 @@ fn run(
             return;
         }
     }
+}
+
+fn place(cgroups: &Cgroups, request: &Request, pid: u32) -> bool {
+    let placed = cgroups.place(&request.bot, request.run, pid, &request.limits);
+    if let Err(e) = &placed {
+        tracing::warn!(event = "bot_not_placed", bot_id = %request.bot, error = %e, "the bot runs outside of its cgroup; its limits are held by looking");
+    }
+    placed.is_ok()
 }
 
 fn start(
@@ -164,5 +188,7 @@ fn start(
         pid,
         handle: ProcessHandle(handle),
         pidfd,
+        identity: identify(pid),
+        placed: false,
     })
 }

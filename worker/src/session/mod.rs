@@ -80,16 +80,20 @@ async fn session(bootstrap: Bootstrap) -> Result<(), SessionError> {
     })
     .await?;
     let welcome = welcome(&mut link).await?;
-    let sandbox = confine::apply(&welcome.limits).map_err(SessionError::Setup)?;
+    let confined = confine::apply(&welcome).map_err(SessionError::Setup)?;
     let beat = Beat::new(welcome.heartbeat_ms)
         .map_err(|e| SessionError::Setup(format!("no timer for heartbeats: {e}")))?;
     let signals =
         serve::signals().map_err(|e| SessionError::Setup(format!("no signal handlers: {e}")))?;
-    link.send(ToSupervisor::Ready { sandbox }).await?;
+    link.send(ToSupervisor::Ready {
+        sandbox: confined.sandbox,
+    })
+    .await?;
     let slots = welcome.max_concurrent_tasks.max(1) as usize;
     let reaper = Reaper::default();
-    let bot = Bot::new(bootstrap.bot_id, welcome, reaper.clone());
+    let bot = Bot::new(bootstrap.bot_id, welcome, confined.cage, reaper.clone());
     serve::Loop::new(link, bot, reaper, slots)
+        .with(confined.domain)
         .run(beat, signals)
         .await
 }

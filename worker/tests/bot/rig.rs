@@ -7,8 +7,8 @@ use std::time::Duration;
 use deia::config::{BackendSpec, CommandInput, CommandSpec, EchoSpec, Limits, Paths, Workdir};
 use deia::task::{Fence, TaskId};
 use deia::wire::{
-    self, Assignment, Bootstrap, FailureKind, Outcome, Secret, ToSupervisor, ToWorker, Usage,
-    Welcome,
+    self, Assignment, Bootstrap, FailureKind, Outcome, Places, Secret, ToSupervisor, ToWorker,
+    Usage, Welcome,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -97,6 +97,13 @@ impl Rig {
             stop_timeout_ms: 300,
             work_root: self.work_root(),
             max_concurrent_tasks: 4,
+            places: Places {
+                own: self.dir.path().join("own"),
+                spool: self.dir.path().join("spool"),
+                daemon_home: self.dir.path().to_owned(),
+                closed: vec![self.dir.path().join("closed")],
+                fleet_processes: 1000,
+            },
         }
     }
 

@@ -10,9 +10,11 @@ use deia::config::{BackendSpec, Pool};
 use deia::task::TaskId;
 use deia::time::Timestamp;
 use deia::wire::{Bootstrap, Secret, ToWorker};
+use deia_worker::tree::Identity;
 use tokio::sync::mpsc;
 
 use super::Engine;
+use super::limits::OverLimit;
 use super::timers::Timer;
 use crate::brain::Millis;
 use crate::brain::bot::{Action, Bot, Drain, Event};
@@ -27,6 +29,14 @@ pub(super) struct BotEntry {
     pub spec: Arc<Pool>,
     pub run: Run,
     pub process: Option<(u32, ProcessHandle)>,
+    /// The pid that the kernel told of its connection: known before the process is reported.
+    pub dialled: Option<u32>,
+    /// The process's pid and start, for the watch over its limits.
+    pub identity: Option<Identity>,
+    /// Whether the process is in a cgroup of its own.
+    pub placed: bool,
+    /// What was over a limit, where that is why it is being ended.
+    pub over: Option<OverLimit>,
     pub session: Option<mpsc::Sender<ToWorker>>,
     pub secret: Option<Secret>,
     /// Reserved and running tasks, and how often: a client may submit the same one again meanwhile.
@@ -62,6 +72,10 @@ impl BotEntry {
             spec,
             run: 0,
             process: None,
+            dialled: None,
+            identity: None,
+            placed: false,
+            over: None,
             session: None,
             secret: None,
             tasks: BTreeMap::new(),
@@ -76,6 +90,16 @@ impl BotEntry {
             outdated: false,
             retired: false,
         }
+    }
+
+    /// Whether it has a connection, and a process that is known and in its cgroup: it may have tasks.
+    pub fn is_at_work(&self) -> bool {
+        self.session.is_some() && self.process.is_some()
+    }
+
+    /// The pid of its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|(pid, _)| *pid).or(self.dialled)
     }
 
     /// When it last said anything.
@@ -154,7 +178,7 @@ impl Engine {
             return;
         };
         let (pool, slots) = (entry.spec.name.clone(), entry.terms.slots);
-        let (retired, connected) = (entry.retired, entry.session.is_some());
+        let (retired, connected) = (entry.retired, entry.is_at_work());
         let delay = entry.next_start_at;
         match after {
             Actual::Ready | Actual::Busy => {
@@ -204,6 +228,8 @@ impl Engine {
         entry.run = run;
         entry.session = None;
         entry.process = None;
+        (entry.identity, entry.placed, entry.over) = (None, false, None);
+        entry.dialled = None;
         entry.sandbox = None;
         entry.last_seen = Arc::default();
         let secret = new_secret();
@@ -218,6 +244,7 @@ impl Engine {
             },
             env: environment(&entry.spec),
             output,
+            limits: entry.spec.limits.clone(),
         };
         if self.spawner.spawn(request).is_err() {
             let result = Err("too many bots are being started".to_owned());
@@ -245,8 +272,17 @@ impl Engine {
     }
 
     pub(super) fn kill(&self, id: &Arc<str>) {
-        if let Some((_, handle)) = self.bots.get(id).and_then(|entry| entry.process.as_ref()) {
+        let Some(entry) = self.bots.get(id) else {
+            return;
+        };
+        // One that is over a limit is being ended, after all that it started.
+        let being_ended = entry
+            .over
+            .as_ref()
+            .is_some_and(|over| over.has_time(self.now()));
+        if let Some((_, handle)) = entry.process.as_ref().filter(|_| !being_ended) {
             handle.kill();
+            self.limit_watch.kill(id, entry.run);
         }
     }
 
@@ -305,6 +341,7 @@ impl Engine {
     fn tasks_changed(&mut self, id: &Arc<str>) {
         if let Some(entry) = self.bots.get(id) {
             let n = entry.tasks.values().sum();
+            self.watch_limits(id);
             self.bot_event(id, Event::Tasks(n));
         }
     }

@@ -16,6 +16,7 @@ use super::{Engine, Phase};
 use crate::brain::bot::Event;
 use crate::brain::{Millis, millis};
 use crate::fleet::exits::{self, Exit, Watched};
+use crate::fleet::oom;
 use crate::fleet::spawn::Process;
 use crate::fleet::{Accepted, FleetEvent, Hello, Run};
 
@@ -27,7 +28,13 @@ impl Engine {
     pub(super) fn fleet_event(&mut self, event: FleetEvent) {
         match event {
             FleetEvent::Spawned { bot, run, result } => self.spawned(&bot, run, result),
-            FleetEvent::Ended { bot, run, exit } => self.process_ended(&bot, run, exit),
+            FleetEvent::Ended {
+                bot,
+                run,
+                exit,
+                for_memory,
+            } => self.process_ended(&bot, run, exit, for_memory),
+            FleetEvent::OverLimit { bot, run, over } => self.over_limit(&bot, run, &over),
             FleetEvent::Hello(hello) => self.hello(hello),
             FleetEvent::Frame { bot, run, frame } => self.frame(&bot, run, frame),
             FleetEvent::Closed { bot, run, fault } => self.closed(&bot, run, fault),
@@ -42,16 +49,21 @@ impl Engine {
                     pidfd: process.pidfd,
                 };
                 let (bots, events) = (self.pids.clone(), self.events_to.clone());
-                exits::watch(id.clone(), run, watched, bots, events);
+                let evidence = self.evidence.clone();
+                exits::watch(id.clone(), run, watched, bots, evidence, events);
                 let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) else {
                     process.handle.kill();
                     return;
                 };
                 tracing::info!(event = "bot_started", bot_id = %id, pid = process.pid, "bot started");
                 entry.process = Some((process.pid, process.handle));
+                entry.identity = process.identity;
+                entry.placed = process.placed;
                 // Stopped while it was being started.
                 if entry.machine.actual() == Actual::Stopping {
                     self.kill(id);
+                } else {
+                    self.may_work(id);
                 }
             }
             Err(why) => {
@@ -66,7 +78,13 @@ impl Engine {
         }
     }
 
-    fn process_ended(&mut self, id: &Arc<str>, run: Run, exit: Exit) {
+    fn process_ended(
+        &mut self,
+        id: &Arc<str>,
+        run: Run,
+        exit: Exit,
+        for_memory: Option<oom::Cause>,
+    ) {
         let Some(entry) = self.bots.get(id).filter(|entry| entry.run == run) else {
             return;
         };
@@ -75,16 +93,24 @@ impl Engine {
             Exit::Signal(signal) => (None, Some(signal)),
             Exit::Unknown => (None, None),
         };
-        let cause = entry.machine.ending().unwrap_or(match exit {
-            Exit::Code(_) => ExitCause::Exited,
-            Exit::Signal(_) => ExitCause::Signal,
-            Exit::Unknown => ExitCause::Unknown,
+        let cause = entry.machine.ending().unwrap_or(match (exit, for_memory) {
+            (_, Some(cause)) => cause.exit_cause(),
+            (Exit::Code(_), None) => ExitCause::Exited,
+            (Exit::Signal(_), None) => ExitCause::Signal,
+            (Exit::Unknown, None) => ExitCause::Unknown,
         });
         let expected = cause == ExitCause::Stopped || self.phase != Phase::Running;
-        let why = match exit {
-            Exit::Code(code) => format!("the bot {id} ended with code {code}"),
-            Exit::Signal(signal) => format!("the bot {id} was ended by signal {signal}"),
-            Exit::Unknown => format!("the bot {id} ended"),
+        let why = match (exit, cause, &entry.over) {
+            (_, _, Some(over)) => format!("the bot {id} was ended: {}", over.why),
+            (_, ExitCause::MemoryLimit, None) => format!(
+                "the bot {id} was ended by the kernel: it took more memory than limits.memory_mb"
+            ),
+            (_, ExitCause::Oom, None) => {
+                format!("the bot {id} was ended by the kernel: the host ran out of memory")
+            }
+            (Exit::Code(code), ..) => format!("the bot {id} ended with code {code}"),
+            (Exit::Signal(signal), ..) => format!("the bot {id} was ended by signal {signal}"),
+            (Exit::Unknown, ..) => format!("the bot {id} ended"),
         };
         if expected {
             tracing::info!(event = "bot_exited", bot_id = %id, code, signal, cause = cause.as_str(), "bot ended");
@@ -108,9 +134,12 @@ impl Engine {
             return;
         };
         entry.process = None;
+        entry.dialled = None;
         entry.session = None;
         entry.secret = None;
         entry.last_exit = Some(exit);
+        entry.over = None;
+        self.limit_watch.gone(id, run);
         self.dispatcher.close(id);
         self.bot_lost_its_tasks(id, run, why);
         // Leases that are still on the way to the disk keep their slot until they are back.
@@ -137,7 +166,7 @@ impl Engine {
         if entry.machine.actual() != Actual::Starting {
             return refuse(&hello, "the bot is not being started");
         }
-        let welcome = ToWorker::Welcome(Box::new(self.welcome(&entry.spec)));
+        let welcome = ToWorker::Welcome(Box::new(self.welcome(&id, &entry.spec)));
         let terms = Terms {
             slots: self.slots_of(&entry.spec),
             heartbeat_seconds: self.config.supervision.heartbeat_seconds,
@@ -149,6 +178,7 @@ impl Engine {
         };
         // A secret opens one connection.
         entry.secret = None;
+        entry.dialled = hello.peer_pid;
         entry.terms = terms;
         entry.last_seen.store(now, Ordering::Relaxed);
         if hello.frames.try_send(welcome).is_ok() {
@@ -163,20 +193,22 @@ impl Engine {
         }
     }
 
-    fn welcome(&self, spec: &Pool) -> Welcome {
+    fn welcome(&self, id: &str, spec: &Pool) -> Welcome {
         let rules = &self.config.supervision;
+        let (workdir, paths) = self.absolute(spec);
         Welcome {
             pool: spec.name.clone(),
             backend: spec.backend.clone(),
             fallback: spec.fallback.clone(),
-            workdir: spec.workdir.clone(),
-            paths: spec.paths.clone(),
+            workdir,
+            paths,
             env_files: spec.env_files.clone(),
             limits: spec.limits.clone(),
             heartbeat_ms: millis(rules.heartbeat_seconds),
             stop_timeout_ms: millis(rules.stop_timeout_seconds),
             work_root: self.home.work(),
             max_concurrent_tasks: self.slots_of(spec),
+            places: self.places(id),
         }
     }
 
@@ -195,6 +227,8 @@ impl Engine {
                 self.started(&task, fence);
             }
             ToSupervisor::Started { .. } => {}
+            // How the command of a bot that is over a limit ended is part of the bot's own end.
+            ToSupervisor::Finished { .. } if self.is_over_limit(id) => {}
             ToSupervisor::Finished {
                 task,
                 fence,

@@ -17,12 +17,14 @@ mod bots;
 mod contacts;
 mod fleet;
 mod housekeeping;
+mod limits;
 mod outcomes;
 mod tasks;
 mod timers;
 mod views;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,8 @@ use crate::brain::dispatch::Dispatcher;
 use crate::brain::plan::Limits;
 use crate::brain::window::LANE_TASKS;
 use crate::brain::{Millis, millis};
+use crate::fleet::limits::LimitWatch;
+use crate::fleet::oom::Evidence;
 use crate::fleet::outputs::Outputs;
 use crate::fleet::pids::BotPids;
 use crate::fleet::spawn::Spawner;
@@ -76,6 +80,12 @@ pub struct Parts {
     pub outputs: Outputs,
     /// Which processes are bots.
     pub pids: BotPids,
+    /// Holds bots to their limits.
+    pub limit_watch: LimitWatch,
+    /// Tells bots that the kernel ended for want of memory.
+    pub evidence: Arc<Evidence>,
+    /// The daemon's own files that are not below its home.
+    pub closed: Vec<PathBuf>,
     /// When the daemon started.
     pub epoch: Instant,
     /// Where its condition is shown.
@@ -101,6 +111,9 @@ pub struct Engine {
     spawner: Spawner,
     outputs: Outputs,
     pids: BotPids,
+    limit_watch: LimitWatch,
+    evidence: Arc<Evidence>,
+    closed: Vec<PathBuf>,
     epoch: Instant,
     condition: watch::Sender<Condition>,
 
@@ -176,6 +189,9 @@ impl Engine {
             spawner: parts.spawner,
             outputs: parts.outputs,
             pids: parts.pids,
+            limit_watch: parts.limit_watch,
+            evidence: parts.evidence,
+            closed: parts.closed,
             epoch: parts.epoch,
             condition: parts.condition,
             dispatcher: Dispatcher::default(),

@@ -21,7 +21,7 @@ impl Engine {
                     specializations: entry.spec.specializations.clone(),
                     wanted: entry.machine.wanted(),
                     actual: entry.machine.actual(),
-                    pid: entry.process.as_ref().map(|(pid, _)| *pid),
+                    pid: entry.pid(),
                     since: entry.since,
                     restarts: entry.machine.restarts(),
                     tasks: entry.tasks.keys().map(ToString::to_string).collect(),
@@ -33,7 +33,7 @@ impl Engine {
                     cpu_percent: None,
                     memory_bytes: None,
                     backend: entry.spec.backend.kind().to_owned(),
-                    sandbox: entry.sandbox.clone(),
+                    sandbox: self.sandbox_of(entry),
                     last_exit: entry.last_exit,
                     next_start_at: entry.next_start_at,
                 })

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use deia::api::Scope;
+use deia::api::{Confinement, Scope};
 use tokio::sync::{mpsc, oneshot, watch};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -52,6 +52,8 @@ pub struct Api {
     pub epoch: Instant,
     /// The TCP port.
     pub port: u16,
+    /// How far bots can be confined here.
+    pub confinement: Confinement,
 }
 
 /// The state of every handler.

@@ -44,6 +44,7 @@ pub async fn status(State(api): State<Shared>) -> Result<Json<Status>, ApiFailur
         bots,
         queue: queue(&counts),
         home: api.home.display().to_string(),
+        confinement: Some(api.confinement.clone()),
     }))
 }
 
