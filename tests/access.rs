@@ -199,9 +199,11 @@ fn over_tcp_nobody_is_admin_and_is_told_who_is() {
 /// A bot has the daemon's uid: only what it is keeps it out.
 #[test]
 fn a_bots_own_command_is_not_admin_however_it_tries() {
-    let daemon = Daemon::builder().config(SHELL).start();
-    let home = daemon.home().display().to_string();
     let deiactl = env!("CARGO_BIN_EXE_deiactl");
+    let paths = format!("paths: {{read: [{deiactl:?}]}}, backend:");
+    let config = SHELL.replace("backend:", &paths);
+    let daemon = Daemon::builder().config(&config).start();
+    let home = daemon.home().display().to_string();
     let curl = format!(
         "curl -s -m 10 --unix-socket {home}/.deia/run/admin.sock -d '{{\"max_bots\":0}}' http://localhost/api/scaling/limits"
     );

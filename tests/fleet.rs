@@ -135,11 +135,18 @@ fn a_bot_that_is_killed_is_replaced_and_its_task_is_done_by_another_attempt() {
 
 #[test]
 fn a_pool_that_can_not_start_is_quarantined_and_the_others_go_on() {
-    let config = "bot_limits: {min_bots: 2, max_bots: 2}\nbots:\n\
-        \x20 - {name: good, type: general, min: 1, max: 1, backend: {kind: echo}}\n\
-        \x20 - {name: bad, type: general, min: 1, max: 1, backend: {kind: echo}, limits: {landlock: required}}\n\
-        supervision: {restart_intensity: {max: 3, seconds: 60}, backoff_seconds: [0.05, 0.1]}\n";
-    let daemon = Daemon::builder().config(config).start();
+    let good = "bot_limits: {min_bots: 1, max_bots: 2}\n\
+        supervision: {restart_intensity: {max: 3, seconds: 60}, backoff_seconds: [0.05, 0.1]}\nbots:\n\
+        \x20 - {name: good, type: general, min: 1, max: 1, backend: {kind: echo}}\n";
+    let bad =
+        "  - {name: bad, type: general, min: 1, max: 1, backend: {kind: command, argv: [cat]}}\n";
+    let daemon = Daemon::builder().config(good).start();
+    // Something is in the way of the bot's own directory.
+    let in_the_way = daemon.home().join(".deia/bots/bad");
+    std::fs::write(&in_the_way, "").unwrap();
+    let both = daemon.read("bot-config.yaml");
+    daemon.write_config(&both.replace(good, &format!("{good}{bad}")));
+    daemon.ctl(&["reload"]).ok();
     let bad = wait_bot(&daemon, "bad", "in quarantine", |bot| {
         bot["actual"] == "quarantined"
     });
@@ -158,11 +165,7 @@ fn a_pool_that_can_not_start_is_quarantined_and_the_others_go_on() {
     }
     // What only it could do waits: it may be mended.
     let id = daemon.submit_with(&json!({"content": "for later", "pool": "bad"}));
-    let text = daemon
-        .read("bot-config.yaml")
-        .replace("landlock: required", "landlock: off");
-    daemon.write_config(&text);
-    daemon.ctl(&["reload"]).ok();
+    std::fs::remove_file(&in_the_way).unwrap();
     daemon.ctl(&["bot", "start", "bad"]).ok();
     assert_eq!(daemon.wait_task(&id, PATIENCE)["status"], "succeeded");
     wait_until(PATIENCE, "all is well again", || {
@@ -172,9 +175,13 @@ fn a_pool_that_can_not_start_is_quarantined_and_the_others_go_on() {
 
 #[test]
 fn a_task_that_ends_every_bot_is_dead_and_the_fleet_is_well() {
-    let daemon = shell(
-        "supervision: {poison_after: 3, backoff_seconds: [0.05, 0.1]}\ntasks: {retry_backoff_seconds: [0.05, 0.1]}",
+    // In its sandbox a task can't end its bot.
+    let unconfined = SHELL.replace("backend:", "limits: {landlock: off}, backend:");
+    let config = format!(
+        "{unconfined}supervision: {{poison_after: 3, backoff_seconds: [0.05, 0.1]}}\ntasks: {{retry_backoff_seconds: [0.05, 0.1]}}\n"
     );
+    let daemon = Daemon::builder().config(&config).start();
+    daemon.wait_bots(2);
     let poison = daemon.submit("kill -9 $PPID; sleep 82");
     let bystander = daemon.submit("sleep 0.5; echo bystander");
     let task = daemon.wait_task(&poison, PATIENCE);

@@ -147,10 +147,15 @@ fn operators_are_admitted_and_nobody_else() {
     });
 }
 
-/// What programs that bots run rely on, and what they must not get.
+/// What programs that bots run rely on, and what the unit itself keeps from them: without the sandbox
+/// that deia builds around them.
 #[test]
 fn bots_have_what_they_need_and_no_more() {
     service("systemd sandbox", |machine| {
+        machine.write(
+            "/etc/deia/bot-config.yaml",
+            &CONFIG.replace("name: sh,", "name: sh, limits: {landlock: off},"),
+        );
         machine.write("/etc/deia/secret", "a key");
         machine.sh_ok("chown deia /etc/deia/secret; chmod 600 /etc/deia/secret");
         start(machine);
@@ -178,7 +183,7 @@ fn bots_have_what_they_need_and_no_more() {
         );
         let landlock = machine.sh_ok("perl -e 'print syscall(444, 0, 0, 1)'");
         let expected = format!(
-            "writes /var/lib/deia\nwrites /tmp\nwrites /var/tmp\nwrites /dev/shm\n\
+            "writes /var/lib/deia/.deia/bots/sh/home\nwrites /tmp\nwrites /var/tmp\nwrites /dev/shm\n\
              writes /sys/fs/cgroup/system.slice/deia.service\na key\nreads /proc\nlowers limits\ncopies\n\
              makes code\nsocket 1\nsocket 2\nsocket 10\nsocket 16\npidfd\nlandlock {landlock}\n"
         );
@@ -186,6 +191,78 @@ fn bots_have_what_they_need_and_no_more() {
         // Their /tmp is theirs.
         in_a_bot(machine, "echo mine >/tmp/mine");
         assert_ne!(machine.sh("cat /tmp/mine").code, 0);
+    });
+}
+
+/// The unit delegates its cgroup, and leaves deia what it needs to build a sandbox: each bot is in a cgroup
+/// of its own, under its limits, also when a later daemon has taken it over; one that takes more is ended.
+///
+/// The kernel holds the limits where the host gives its controllers to cgroup v2; else they are held by
+/// looking, and that part is skipped. Shown to fail on a unit without `Delegate`.
+#[test]
+fn bots_are_held_to_their_limits() {
+    service("systemd limits", |machine| {
+        machine.write(
+            "/etc/deia/bot-config.yaml",
+            &CONFIG.replace(
+                "name: sh,",
+                "name: sh, limits: {memory_mb: 64, processes: 40},",
+            ),
+        );
+        let daemon = start(machine);
+        await_status(machine, "bots: 2 of 2 ready; tasks: 0 running, 0 queued");
+        let bot = || machine.ctl(&["--json", "bot", "show", "sh"]).ok().json();
+        let held = |bot: &Value| {
+            let sandbox = bot["sandbox"].as_str().unwrap();
+            let all = ["no_new_privs", "rlimits", "seccomp", "cgroup"];
+            assert!(all.iter().all(|part| sandbox.contains(part)), "{sandbox}");
+            let cgroup = "/sys/fs/cgroup/system.slice/deia.service/bots/sh";
+            let pid = bot["pid"].to_string();
+            let inside = machine.sh_ok(&format!("cat {cgroup}/cgroup.procs"));
+            assert!(inside.lines().any(|line| line == pid), "{inside}");
+            let controllers = machine.sh_ok("cat /sys/fs/cgroup/cgroup.controllers");
+            if !["memory", "pids"]
+                .iter()
+                .all(|name| controllers.contains(name))
+            {
+                return skipped(
+                    "systemd limits of the kernel",
+                    "cgroup v2 has no controllers here",
+                );
+            }
+            assert!(sandbox.contains("cgroup memory+pids"), "{sandbox}");
+            assert_eq!(
+                machine.sh_ok(&format!("cat {cgroup}/memory.max {cgroup}/pids.max")),
+                "67108864\n40\n"
+            );
+        };
+        held(&bot());
+        let pid = bot()["pid"].clone();
+        daemon.signal(Signal::SIGKILL);
+        machine.daemon_after(&daemon);
+        await_status_containing(machine, "bots: 2 of 2 ready");
+        assert_eq!(bot()["pid"], pid);
+        held(&bot());
+        let hog = submit(
+            machine,
+            "sh",
+            "perl -e '$x = \"x\" x (200 << 20); sleep 60'",
+        );
+        let hog = await_task(machine, &hog, "dead");
+        assert!(
+            hog["error"].as_str().unwrap().contains("limits.memory_mb"),
+            "{hog}"
+        );
+        await_status_containing(machine, "bots: 2 of 2 ready");
+        let ends = bot()["ends"].clone();
+        assert!(
+            ends.as_array()
+                .unwrap()
+                .iter()
+                .all(|end| end["cause"] == "memory_limit"),
+            "{ends}"
+        );
+        assert_eq!(in_a_bot(machine, "echo next"), "next\n");
     });
 }
 
@@ -432,7 +509,7 @@ fn control_groups_of_bots_do_not_lock_the_next_daemon_out() {
 }
 
 /// A crash is over in a moment and no bot notices, nor what it runs: the same processes, the same attempt,
-/// and a /tmp that is still there.
+/// and temporary files that are still there.
 ///
 /// Shown to fail on a unit with `KillMode=control-group`.
 #[test]
@@ -442,7 +519,7 @@ fn a_crash_leaves_bots_and_tasks_alone() {
         let running = submit(
             machine,
             "sh",
-            "sleep 3; echo later >/tmp/later; cat /tmp/later",
+            "sleep 3; echo later >$TMPDIR/later; cat $TMPDIR/later",
         );
         await_status(machine, "bots: 2 of 2 ready; tasks: 1 running, 0 queued");
         let pids = || {

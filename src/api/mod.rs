@@ -3,6 +3,7 @@
 
 mod bots;
 mod config;
+mod confinement;
 mod error;
 mod scaling;
 mod scope;
@@ -12,6 +13,7 @@ mod upgrade;
 
 pub use bots::*;
 pub use config::*;
+pub use confinement::*;
 pub use error::*;
 pub use scaling::*;
 pub use scope::*;

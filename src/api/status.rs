@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::{BotView, ReleaseView};
+use crate::api::{BotView, Confinement, ReleaseView};
 use crate::time::Timestamp;
 
 /// How the daemon is.
@@ -74,6 +74,8 @@ pub struct Status {
     /// Which release runs, and how the last upgrade ended.
     #[serde(default)]
     pub release: Option<ReleaseView>,
+    /// How far bots can be confined on this host; null from a daemon that does not say.
+    pub confinement: Option<Confinement>,
 }
 
 /// Where the configuration came from.

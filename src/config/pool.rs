@@ -63,6 +63,12 @@ impl Pool {
         }
     }
 
+    /// Whether its bots start programs.
+    pub fn runs_commands(&self) -> bool {
+        let mut backends = std::iter::once(&self.backend).chain(&self.fallback);
+        backends.any(|backend| matches!(backend, BackendSpec::Command(_)))
+    }
+
     /// The id of the pool's `n`-th bot, counted from 1: `name`, `name-2`, `name-3`, ...
     pub fn bot_id(&self, n: u32) -> String {
         if n <= 1 {
@@ -111,7 +117,7 @@ pub struct Paths {
 pub struct Limits {
     /// MiB of memory of the whole tree.
     pub memory_mb: u64,
-    /// Processes of the whole tree.
+    /// Processes of the whole tree; where a cgroup counts them, their threads too.
     pub processes: u32,
     /// RLIMIT_NOFILE.
     pub open_files: u32,
@@ -119,6 +125,10 @@ pub struct Limits {
     pub output_mb: u32,
     /// How much Landlock is asked for.
     pub landlock: Landlock,
+    /// MiB that a task's working directory may hold, and each file a bot writes.
+    pub disk_mb: u64,
+    /// TCP ports that what a bot starts may listen on, besides those the kernel picks.
+    pub listen_ports: Vec<u16>,
 }
 
 impl Default for Limits {
@@ -129,6 +139,8 @@ impl Default for Limits {
             open_files: 1024,
             output_mb: 16,
             landlock: Landlock::BestEffort,
+            disk_mb: 4096,
+            listen_ports: Vec::new(),
         }
     }
 }
@@ -139,7 +151,7 @@ impl Default for Limits {
 pub enum Landlock {
     /// As far as the kernel goes.
     BestEffort,
-    /// A bot that cannot be confined does not start.
+    /// As far as the kernel goes; a bot of a kernel without Landlock does not start.
     Required,
     /// Not at all.
     Off,

@@ -7,7 +7,6 @@ use super::keys::{MAX_BOTS, SECONDS, whole};
 use super::rule::{Ends, MAX_SECONDS, Rule};
 use super::{CommandSpec, EchoSpec, ModelServer, Pool, Workdir};
 
-const CONFINEMENT: &str = "comes with the confinement of bots";
 const VALIDATION: &str = "comes with request validation";
 
 /// The keys of a pool but `name`, `backend` and `fallback`, which have a shape of their own.
@@ -36,14 +35,16 @@ pub static POOL: &[Key<Pool>] = &[
             Ok(())
         },
     },
-    key!(Pool; paths.read, Rule::Paths, "Paths its bots may read, besides the sandbox's own.").not_yet(CONFINEMENT),
-    key!(Pool; paths.write, Rule::Paths, "Paths its bots may read and write, besides the sandbox's own.").not_yet(CONFINEMENT),
+    key!(Pool; paths.read, Rule::Paths, "Paths its bots may read and execute, besides the sandbox's own; relative to HOME."),
+    key!(Pool; paths.write, Rule::Paths, "Paths its bots may read, execute and write, besides the sandbox's own; relative to HOME."),
     key!(Pool; env_files, Rule::VariableFiles, "Environment variables of a command, each with the file (0600) that holds its value."),
-    key!(Pool; limits.memory_mb, whole(16, 1_000_000_000), "MiB of memory of a bot and all it starts.").not_yet(CONFINEMENT),
-    key!(Pool; limits.processes, whole(1, 1_000_000), "Processes of a bot and all it starts.").not_yet(CONFINEMENT),
+    key!(Pool; limits.memory_mb, whole(16, 1_000_000_000), "MiB of memory of a bot and all it starts; one that takes more is ended."),
+    key!(Pool; limits.processes, whole(1, 1_000_000), "Processes of a bot and all it starts; where a cgroup counts them, threads too."),
     key!(Pool; limits.open_files, whole(32, 1_000_000), "Files and sockets each of its processes may have open."),
     key!(Pool; limits.output_mb, whole(1, 1024), "MiB of output kept of one task; more is cut, and said."),
-    key!(Pool; limits.landlock, Rule::Word { words: &["best_effort", "required", "off"], refused: &[] }, "How much the kernel is to confine its bots' file access.").not_yet(CONFINEMENT),
+    key!(Pool; limits.landlock, Rule::Word { words: &["best_effort", "required", "off"], refused: &[] }, "How Landlock confines its bots: as far as the kernel goes; the same, and no start without; or not at all."),
+    key!(Pool; limits.disk_mb, whole(16, 1_000_000_000), "MiB that a task's working directory, its bot's own directory and a single file may have; a bot that writes more is ended."),
+    key!(Pool; limits.listen_ports, Rule::Ports, "TCP ports that commands may listen on, besides those the kernel picks."),
     key!(Pool; request_validation, Rule::Word { words: &["block", "audit", "off"], refused: &[] }, "Tasks with dangerous content: refuse, note, or let pass.").not_yet(VALIDATION),
     key!(Pool; budget.tokens_per_day, Rule::Optional(&whole(1, u64::MAX)), "Tokens one bot may use in a UTC day; null: no limit.").not_yet("comes with token budgets"),
     key!(Pool; budget.seconds_per_task, Rule::Optional(&whole(1, MAX_SECONDS)), "Seconds one attempt may take; null: the task's own time-out only."),
@@ -68,7 +69,7 @@ pub static MODEL_SERVER: &[Key<ModelServer>] = &[
 pub static COMMAND: &[Key<CommandSpec>] = &[
     key!(CommandSpec; argv, Rule::Argv, "Program and arguments; never given to a shell. Required."),
     key!(CommandSpec; input, Rule::Word { words: &["stdin", "argv"], refused: &[] }, "How the task's text reaches it: on standard input, or as the last argument."),
-    key!(CommandSpec; env, Rule::Variables, "Names of the daemon's environment variables it may see."),
+    key!(CommandSpec; env, Rule::Variables, "Names of the daemon's environment variables it may see; HOME and TMPDIR are the bot's own, whether named or not."),
 ];
 
 /// The keys of a `kind: echo` backend.

@@ -68,6 +68,8 @@ pub enum Rule {
     VariableFiles,
     /// A list of paths.
     Paths,
+    /// A list of ports.
+    Ports,
     /// Nothing, or what the other rule says.
     Optional(&'static Rule),
 }
@@ -159,6 +161,7 @@ impl Rule {
                 Some(Value::Object(files))
             }
             (Self::Paths, Tree::List(items)) => texts(items, plain_text),
+            (Self::Ports, Tree::List(items)) => ports(items),
             _ => None,
         }
     }
@@ -234,6 +237,7 @@ impl fmt::Display for Rule {
                 f.write_str("names of environment variables, each with the path of a file")
             }
             Self::Paths => f.write_str("a list of paths"),
+            Self::Ports => f.write_str("a list of ports from 1 to 65535"),
             Self::Optional(rule) => write!(f, "null or {rule}"),
         }
     }
@@ -285,6 +289,21 @@ fn texts(items: &[Node], fits: fn(&str) -> bool) -> Option<Value> {
             Tree::Text(text) if fits(text) => Some(Value::from(text.as_str())),
             _ => None,
         })
+        .collect::<Option<Vec<Value>>>()
+        .map(Value::Array)
+}
+
+fn ports(items: &[Node]) -> Option<Value> {
+    if items.len() > MAX_ITEMS {
+        return None;
+    }
+    items
+        .iter()
+        .map(|item| match &item.tree {
+            Tree::Int(n) => u16::try_from(*n).ok().filter(|port| *port > 0),
+            _ => None,
+        })
+        .map(|port| port.map(Value::from))
         .collect::<Option<Vec<Value>>>()
         .map(Value::Array)
 }
@@ -437,5 +456,9 @@ mod tests {
         assert_eq!(check(Rule::Url, "http://h/"), Ok("http://h".into()));
         assert!(check(Rule::Url, "ftp://h").is_err());
         assert!(check(Rule::Url, "http://").is_err());
+        assert!(check(Rule::Ports, "[1, 65535]").is_ok());
+        for bad in ["[0]", "[65536]", "['80']", "80"] {
+            assert!(check(Rule::Ports, bad).is_err(), "{bad}");
+        }
     }
 }

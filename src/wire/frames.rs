@@ -275,8 +275,8 @@ pub struct Welcome {
     pub work_root: PathBuf,
     /// Tasks at once.
     pub max_concurrent_tasks: u32,
-    /// Results that can't be handed in are kept here.
-    pub spool: PathBuf,
+    /// Where the sandbox's walls are.
+    pub places: Places,
     /// Milliseconds without a supervisor after which the bot ends itself.
     pub orphan_grace_ms: u64,
     /// Stands for all of the above, to be shown in [`Back`].
@@ -322,6 +322,22 @@ impl Pulse {
             running,
         }
     }
+}
+
+/// What the sandbox has to know of the daemon and its directories.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// The bot's own directory: in it are HOME of what it starts, and temporary files.
+    pub own: PathBuf,
+    /// Where the bot itself leaves results for a daemon that is away; not for what it starts.
+    pub spool: PathBuf,
+    /// The daemon's home: in none of the rules, except for what a rule names below it.
+    pub daemon_home: PathBuf,
+    /// The store, the sockets, the configuration, the secrets of every pool: closed even where a rule
+    /// names a directory above them.
+    pub closed: Vec<PathBuf>,
+    /// Processes that all bots together may have.
+    pub fleet_processes: u64,
 }
 
 /// One attempt at one task.

@@ -163,6 +163,7 @@ fn configuration(ollama: Option<&ModelServer>) -> String {
          \x20 - name: count\n\
          \x20   max_concurrent_tasks: 2\n\
          \x20   min: 2\n\
+         \x20   paths: {read: [files]}\n\
          \x20   backend: {kind: command, argv: [wc, -lwc], input: argv}\n\
          \x20 - name: echo\n\
          \x20   min: 1\n\

@@ -20,7 +20,7 @@ pub const POOLS: &str = "bot_limits: {min_bots: 4, max_bots: 4, max_concurrent_t
     bots:\n\
     - {name: echo, type: general, min: 2, max: 2, backend: {kind: echo, delay_ms: 15}}\n\
     - {name: sh, type: general, min: 2, max: 2, backend: {kind: command, argv: [sh, -c, \
-        'echo $DEIA_TASK_ID $DEIA_ATTEMPT >> ../../../begun; sleep 0.02; exec cat']}}\n\
+        'echo $DEIA_TASK_ID $DEIA_ATTEMPT >> $HOME/begun; sleep 0.02; exec cat']}}\n\
     rate_limits: {requests_per_minute: 0}\n";
 
 /// What was promised, and what was seen of it so far.
@@ -244,7 +244,10 @@ fn check_attempts(task: &Value, seed: u64) -> u64 {
 /// No attempt was begun twice; and where every bot lived, no task.
 #[track_caller]
 pub fn check_runs(daemon: &Daemon, all_bots_lived: bool, seed: u64) {
-    let begun = daemon.read("begun");
+    // Each bot's own home.
+    let begun: String = ["sh", "sh-2"]
+        .map(|bot| daemon.read(&format!(".deia/bots/{bot}/home/begun")))
+        .concat();
     let mut attempts: HashMap<&str, u32> = HashMap::new();
     let mut tasks: HashMap<&str, u32> = HashMap::new();
     for line in begun.lines() {

@@ -26,6 +26,7 @@
     reason = "a harness fails the test; the lints know only test functions themselves"
 )]
 
+mod agents;
 mod ctl;
 mod daemon;
 mod http;
@@ -39,6 +40,7 @@ mod threads;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+pub use agents::{AgentFleet, PYTHON};
 pub use ctl::{Output, deiactl, deiactl_command};
 pub use daemon::{Builder, Daemon, deia_program};
 pub use http::{Http, Response};

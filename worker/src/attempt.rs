@@ -1,5 +1,6 @@
 //! One attempt at one task: time-outs, fallbacks, cancel, and the end of what it started.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deia::task::{Fence, TaskId};
@@ -7,7 +8,8 @@ use deia::wire::{Assignment, FailureKind, Outcome, Welcome};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::backends::{Answer, Backend, Context, Failure, Job};
+use crate::backends::{Answer, Backend, Context, Failure, Job, command};
+use crate::confine::cage::Cage;
 use crate::log;
 use crate::sink::Sink;
 use crate::text;
@@ -27,8 +29,9 @@ pub struct Bot {
 }
 
 impl Bot {
-    /// The bot of this welcome.
-    pub fn new(bot_id: String, welcome: Welcome, reaper: Reaper) -> Self {
+    /// The bot of this welcome. `cage` is what its commands are confined to.
+    pub fn new(bot_id: String, welcome: Welcome, cage: Option<Cage>, reaper: Reaper) -> Self {
+        command::sweep(&welcome.places.own);
         let specs = std::iter::once(welcome.backend).chain(welcome.fallback);
         Self {
             context: Context {
@@ -38,6 +41,8 @@ impl Bot {
                 env_files: welcome.env_files,
                 output_bytes: u64::from(welcome.limits.output_mb) * 1024 * 1024,
                 stop_timeout: Duration::from_millis(welcome.stop_timeout_ms),
+                own: welcome.places.own,
+                cage: cage.map(Arc::new),
             },
             backends: specs.map(Backend::new).collect(),
             reaper,
@@ -73,6 +78,7 @@ impl Bot {
                 job.task
             ));
         }
+        command::clear(&self.context.own, &job.task, job.fence);
         outcome(ended, sink.truncated(), job.timeout_ms)
     }
 

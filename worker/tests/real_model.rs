@@ -88,6 +88,8 @@ async fn ask(spec: &ModelServer, content: &str) -> (Vec<String>, Result<Answer, 
         env_files: Default::default(),
         output_bytes: 1 << 30,
         stop_timeout: Duration::from_secs(1),
+        own: "/nonexistent".into(),
+        cage: None,
     };
     let job = Job {
         task: &task,

@@ -42,6 +42,9 @@ fn values(rule: Rule) -> BoxedStrategy<Value> {
             .prop_map(|port| json!(format!("127.0.0.1:{port}")))
             .boxed(),
         Rule::Texts | Rule::Paths => texts.prop_map(Value::from).boxed(),
+        Rule::Ports => prop::collection::vec(1..=u16::MAX, 0..3)
+            .prop_map(Value::from)
+            .boxed(),
         Rule::Argv => (
             "[a-z]{1,5}",
             prop::collection::vec("\\PC{0,4}[\n\t\u{1b}]?", 0..3),

@@ -60,6 +60,7 @@ impl Home {
             create(directory, 0o750)?;
         }
         create(&self.run.join("bots"), 0o700)?;
+        create(&deia.join("bots"), 0o700)?;
         create(&deia.join("secrets"), 0o700)
     }
 
@@ -86,6 +87,11 @@ impl Home {
     /// What a bot prints.
     pub fn bot_output(&self, bot: &str) -> PathBuf {
         self.deia().join("bot-output").join(format!("{bot}.log"))
+    }
+
+    /// A bot's own directory: HOME and temporary files of what it starts.
+    pub fn bot_own(&self, bot: &str) -> PathBuf {
+        self.deia().join("bots").join(bot)
     }
 
     /// Results that bots could not hand in yet.

@@ -17,8 +17,10 @@ use super::home::{Home, HomeLock};
 use super::sockets::{Listeners, resume};
 use super::upgrade::{self, Departure, Handover, Plan, Releases, Upgrader};
 use super::{estate, health, reload, service as manager, signals};
-use crate::fleet::MAX_EVENTS;
+use crate::fleet::cgroup::Cgroups;
 use crate::fleet::exits::{self, Exits};
+use crate::fleet::limits::LimitWatch;
+use crate::fleet::oom::{Evidence, OomWatch};
 use crate::fleet::outputs::Outputs;
 use crate::fleet::pids::BotPids;
 use crate::fleet::proof::FleetKey;
@@ -26,6 +28,7 @@ use crate::fleet::results::Results;
 use crate::fleet::sessions::{self, Sessions};
 use crate::fleet::spawn::Spawner;
 use crate::fleet::strays::{self, Strays};
+use crate::fleet::{MAX_EVENTS, confinement};
 use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin, serve_tcp};
 use crate::http::guard::{Guard, HashedTokens};
 use crate::http::peer::Admission;
@@ -140,12 +143,23 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         pids.insert(guard);
         tokio::spawn(exits::reap_when_ended(guard, pids.clone()));
     }
+    let cgroups = tokio::task::spawn_blocking(Cgroups::detect);
+    let cgroups = cgroups.await.map_err(io::Error::other)?;
+    let confinement = confinement::look(&cgroups);
+    tracing::info!(event = "confinement", level = %confinement.summary, "how far bots can be confined here; `deiactl doctor` says more");
+    let cgroups = cgroups.ok().map(Arc::new);
+    let limit_watch = LimitWatch::start(cgroups.clone(), events_to.clone())?;
+    let evidence = Arc::new(Evidence {
+        watch: OomWatch::default(),
+        cgroups: cgroups.clone(),
+    });
     let fleet: Arc<str> = key.fleet().into();
     let strays = Strays::start(pids.clone(), fleet.to_string())?;
     let spawner = Spawner::start(
         PathBuf::from("/proc/self/exe"),
         key.clone(),
         pids.clone(),
+        cgroups,
         events_to.clone(),
     )?;
     let exits = Exits {
@@ -153,6 +167,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         strays: strays.clone(),
         results,
         fleet: fleet.clone(),
+        evidence: evidence.clone(),
         events: events_to.clone(),
     };
     let sessions = Sessions {
@@ -184,6 +199,9 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         spawner,
         outputs: outputs.clone(),
         estate,
+        limit_watch,
+        evidence,
+        closed: config_file.clone().into_iter().collect(),
         epoch,
         condition: condition_to,
         service: link,
@@ -229,6 +247,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         home: home.root.clone(),
         epoch,
         port: address.port(),
+        confinement,
     });
     let (router, _) = service(api);
     let admission = {

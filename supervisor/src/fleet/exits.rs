@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use super::oom::Evidence;
 use super::pids::BotPids;
 use super::results::{Kept, Results};
 use super::strays::Strays;
@@ -24,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A walk over `/proc` ends what it finds within this, or says what it could not.
 const WALK: Duration = Duration::from_millis(100);
+
+const KILL: i32 = 9;
 
 /// A process to watch.
 #[derive(Debug)]
@@ -73,6 +76,8 @@ pub struct Exits {
     pub results: Results,
     /// The fleet's name in marks.
     pub fleet: Arc<str>,
+    /// What tells an end for want of memory, and the bots' cgroups.
+    pub evidence: Arc<Evidence>,
     /// Where ends are reported.
     pub events: mpsc::Sender<FleetEvent>,
 }
@@ -97,12 +102,18 @@ impl Exits {
             let exit = wait(&process.pidfd, process.parent).await;
             this.pids.remove(process.pid);
             this.end_what_is_left(&process).await;
+            // Files in memory, and most often one short read of them: here and not on a thread of its
+            // own, which a host that is out of memory may not have.
+            let for_memory = (exit == Exit::Signal(KILL))
+                .then(|| this.evidence.of(&process.bot, process.run, process.pid))
+                .flatten();
             let kept = this.kept(&process).await;
             let (bot, run) = (process.bot, process.run);
             let ended = FleetEvent::Ended {
                 bot,
                 run,
                 exit,
+                for_memory,
                 kept,
             };
             let _ = this.events.send(ended).await;
@@ -110,6 +121,10 @@ impl Exits {
     }
 
     async fn end_what_is_left(&self, process: &Watched) {
+        if let Some(cgroups) = &self.evidence.cgroups {
+            // All at once, what has cut its ties too. Where the kernel can't, the walk does it.
+            let _ = cgroups.kill(&process.bot, process.run);
+        }
         let begun = Instant::now();
         let (mut pause, mut named) = (FIRST_PAUSE, Vec::new());
         loop {

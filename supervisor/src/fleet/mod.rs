@@ -12,13 +12,21 @@
 //!   results   what bots finished while there was no daemon
 //!   proof     what proves that a process is the bot it says it is, to a later daemon too
 //!   workdirs  fresh working directories, kept for a while
+//!   cgroup    bots in cgroups of their own, where one is the daemon's to divide
+//!   limits    memory, processes and disk of bots, where the kernel does not limit them
+//!   oom       whether the kernel ended a process for want of memory
+//!   confinement  how far bots can be confined on this host
 //! ```
 //!
 //! Everything here reports to the main loop as a [`FleetEvent`] and decides nothing. Signals go
 //! through pidfds only, so never to a process that took over a pid.
 
+pub mod cgroup;
+pub mod confinement;
 pub mod exits;
 pub mod found;
+pub mod limits;
+pub mod oom;
 pub mod outputs;
 pub mod pids;
 pub mod proof;
@@ -69,8 +77,19 @@ pub enum FleetEvent {
         run: Run,
         /// How.
         exit: exits::Exit,
+        /// The kernel ended it for want of memory.
+        for_memory: Option<oom::Cause>,
         /// What it had kept on disk, when an earlier daemon had started it.
         kept: Vec<results::Kept>,
+    },
+    /// A bot was over a limit; it and what it started have been stopped and are being killed.
+    OverLimit {
+        /// The bot.
+        bot: Arc<str>,
+        /// Which start.
+        run: Run,
+        /// What was over it.
+        over: limits::Over,
     },
     /// A process dialled in.
     Hello(Hello),

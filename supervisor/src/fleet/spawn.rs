@@ -16,12 +16,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use deia::config::Limits;
 use deia::wire::{Bootstrap, Launch, encode};
-use deia_worker::tree::{self, NONCE_VARIABLE};
+use deia_worker::tree::{self, Identity, NONCE_VARIABLE};
 use nix::errno::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::mpsc;
 
+use super::cgroup::Cgroups;
 use super::pids::BotPids;
 use super::proof::FleetKey;
 use super::{FleetEvent, Run};
@@ -44,6 +46,8 @@ pub struct Request {
     pub env: Vec<(OsString, OsString)>,
     /// Where what it prints goes.
     pub output: PathBuf,
+    /// Those of its cgroup.
+    pub limits: Limits,
 }
 
 /// A started process.
@@ -55,6 +59,10 @@ pub struct Process {
     pub handle: ProcessHandle,
     /// For its end.
     pub pidfd: OwnedFd,
+    /// Its pid and when it started.
+    pub identity: Option<Identity>,
+    /// Whether it is in a cgroup of its own.
+    pub placed: bool,
 }
 
 /// Why there is no process.
@@ -114,12 +122,16 @@ impl Spawner {
         executable: PathBuf,
         key: FleetKey,
         bots: BotPids,
+        cgroups: Option<Arc<Cgroups>>,
         events: mpsc::Sender<FleetEvent>,
     ) -> std::io::Result<Self> {
         let (requests, waiting) = sync_channel(MAX_WAITING);
         std::thread::Builder::new()
             .name("deia-spawner".into())
-            .spawn(move || run(&executable, &key, &bots, &waiting, &events))?;
+            .spawn(move || {
+                let cgroups = cgroups.as_deref();
+                run(&executable, &key, &bots, cgroups, &waiting, &events);
+            })?;
         Ok(Self(requests))
     }
 
@@ -138,11 +150,17 @@ fn run(
     executable: &std::path::Path,
     key: &FleetKey,
     bots: &BotPids,
+    cgroups: Option<&Cgroups>,
     waiting: &Receiver<Request>,
     events: &mpsc::Sender<FleetEvent>,
 ) {
     while let Ok(request) = waiting.recv() {
-        let result = start(executable, key, bots, &request);
+        let mut result = start(executable, key, bots, &request);
+        // The kernel takes its time for the move (10 ms), so the bot gets ready meanwhile. It is given
+        // tasks when this thread has reported it. It is not reaped before, so the pid is still its own.
+        if let (Ok(process), Some(cgroups)) = (&mut result, cgroups) {
+            process.placed = place(cgroups, &request, process.pid);
+        }
         let spawned = FleetEvent::Spawned {
             bot: request.bot,
             run: request.run,
@@ -152,6 +170,14 @@ fn run(
             return;
         }
     }
+}
+
+fn place(cgroups: &Cgroups, request: &Request, pid: u32) -> bool {
+    let placed = cgroups.place(&request.bot, request.run, pid, &request.limits);
+    if let Err(e) = &placed {
+        tracing::warn!(event = "bot_not_placed", bot_id = %request.bot, error = %e, "the bot runs outside of its cgroup; its limits are held by looking");
+    }
+    placed.is_ok()
 }
 
 fn start(
@@ -206,6 +232,8 @@ fn start(
         pid,
         handle: ProcessHandle(handle),
         pidfd,
+        identity: tree::identify(pid),
+        placed: false,
     })
 }
 

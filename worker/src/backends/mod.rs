@@ -10,7 +10,7 @@
 //! A backend runs one job and says how it went, as [`Answer`] or [`Failure`]; it knows nothing of
 //! the total time-out, of cancelling (it is dropped) or of other backends.
 
-mod command;
+pub mod command;
 mod echo;
 mod http;
 mod lines;
@@ -20,11 +20,13 @@ mod sse;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use deia::config::{BackendSpec, Workdir};
 use deia::task::{Fence, TaskId};
 use deia::wire::{FailureKind, Usage};
 
+use crate::confine::cage::Cage;
 use crate::sink::Sink;
 use crate::tree::Tree;
 
@@ -43,6 +45,10 @@ pub struct Context {
     pub output_bytes: u64,
     /// From TERM to KILL.
     pub stop_timeout: std::time::Duration,
+    /// The bot's own directory, for HOME and temporary files of commands.
+    pub own: PathBuf,
+    /// What commands are confined to.
+    pub cage: Option<Arc<Cage>>,
 }
 
 /// One attempt, as a backend sees it.

@@ -95,7 +95,8 @@ async fn session(bootstrap: Bootstrap) -> Result<(), SessionError> {
     let (link, welcome) = be_welcomed(&bootstrap.socket, &hello).await?;
     let setup = |what: &str, e: io::Error| SessionError::Setup(format!("{what}: {e}"));
     let pulse = PulseFile::new().map_err(|e| setup("no file for heartbeats", e))?;
-    let sandbox = confine::apply(&welcome.limits).map_err(SessionError::Setup)?;
+    let confined = confine::apply(&welcome).map_err(SessionError::Setup)?;
+    let sandbox = confined.sandbox;
     let beat = Beat::new(welcome.heartbeat_ms).map_err(|e| setup("no timer for heartbeats", e))?;
     let signals = serve::signals().map_err(|e| setup("no signal handlers", e))?;
     link.send(ToSupervisor::Ready {
@@ -105,9 +106,10 @@ async fn session(bootstrap: Bootstrap) -> Result<(), SessionError> {
     .await?;
     let reaper = Reaper::default();
     let identity = serve::Identity::new(bootstrap.socket, hello, sandbox, pulse.fd(), &welcome);
-    let spool = spooling::Spooling::new(&identity.hello, welcome.spool.clone());
-    let bot = Bot::new(bootstrap.bot_id, welcome, reaper.clone());
+    let spool = spooling::Spooling::new(&identity.hello, welcome.places.spool.clone());
+    let bot = Bot::new(bootstrap.bot_id, welcome, confined.cage, reaper.clone());
     serve::Loop::new(link, bot, reaper, identity, pulse, spool)
+        .with(confined.domain)
         .run(beat, signals)
         .await
 }

@@ -23,6 +23,7 @@ use super::link::Link;
 use super::spooling::Spooling;
 use crate::attempt::{Bot, Key};
 use crate::beat::Beat;
+use crate::confine::domain::Domain;
 use crate::log;
 use crate::pulse::PulseFile;
 use crate::transcript::{self, Bell, Transcript};
@@ -30,6 +31,9 @@ use crate::tree::{self, Reaper};
 
 /// After its last attempt a stopping bot waits this long for the acknowledgements.
 const ACK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The daemon found the bot over its limits, and is about to end it: what it started goes first.
+pub const OVER_LIMIT: i32 = SIGUSR1;
 
 /// The signals a bot takes. Those it ignores have handlers too: unlike `SIG_IGN`, a handler is not
 /// inherited by the programs it starts.
@@ -95,6 +99,8 @@ pub struct Loop {
     cancel_at: Option<Instant>,
     /// When acknowledgements are no longer waited for. Only set once nothing runs.
     leave_at: Option<Instant>,
+    /// To end all that was started in one act.
+    domain: Option<Domain>,
 }
 
 impl Loop {
@@ -119,7 +125,14 @@ impl Loop {
             keys: HashMap::new(),
             cancel_at: None,
             leave_at: None,
+            domain: None,
         }
+    }
+
+    /// With a way to end all that was started in one act.
+    pub fn with(mut self, domain: Option<Domain>) -> Self {
+        self.domain = domain;
+        self
     }
 
     /// Serves until it is stopped (`Ok`) or nobody is left to serve; then nothing runs any more.
@@ -152,6 +165,9 @@ impl Loop {
                 Some(signal) = signals.next() => match signal {
                     SIGTERM => self.stop(0),
                     SIGCHLD => self.reaper.reap(),
+                    OVER_LIMIT => if let Some(domain) = &self.domain {
+                        domain.kill_all_below();
+                    },
                     _ => {}
                 },
                 () = at(self.cancel_at) => self.cancel_all(),

@@ -28,9 +28,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-pub use proc::{Identity, Process, boot_id, identify, members, scan};
+pub use proc::{Identity, Process, boot_id, identify, members, process, scan};
 use reaper::Planted;
 pub use reaper::{Reaper, children, children_of};
+
+use crate::confine::cage::Cell;
 
 /// The environment variable that marks every process of a tree.
 pub const NONCE_VARIABLE: &str = "DEIA_TREE";
@@ -74,16 +76,17 @@ impl Tree {
         &self.nonce
     }
 
-    /// Starts the tree's first process, in a process group of its own and marked as of this tree.
+    /// Starts the tree's first process, in its cell, in a process group of its own and marked as of
+    /// this tree.
     ///
     /// # Errors
     /// When the system can't start it.
-    pub fn spawn(&mut self, command: &mut Command) -> io::Result<&mut Child> {
+    pub fn spawn(&mut self, command: &mut Command, cell: Cell) -> io::Result<&mut Child> {
         command.env(NONCE_VARIABLE, &self.nonce).process_group(0);
         if self.planted.is_none() {
             self.planted = Some(self.reaper.plant());
         }
-        let child = self.reaper.spawn(command)?;
+        let child = self.reaper.spawn(command, cell)?;
         if let Some(found) = child.id().and_then(proc::identify) {
             self.known.insert(found);
         }
@@ -225,7 +228,7 @@ fn reparented(all: &[Process], reaper: &Reaper, trees: usize) -> HashSet<Identit
 }
 
 /// Signals a process if it is still the one that was found.
-fn send(id: Identity, signals: &[Signal]) {
+pub fn send(id: Identity, signals: &[Signal]) {
     let Some(pid) = Pid::from_raw(id.pid) else {
         return;
     };
@@ -271,7 +274,8 @@ mod tests {
         let reaper = Reaper::default();
         let (mut a, mut b) = (Tree::new(reaper.clone()), Tree::new(reaper));
         for tree in [&mut a, &mut b] {
-            tree.spawn(Command::new("sleep").arg("100")).unwrap();
+            tree.spawn(Command::new("sleep").arg("100"), Cell::default())
+                .unwrap();
         }
         assert!(a.end(Duration::from_secs(5)).await.is_empty());
         let waited = tokio::time::timeout(Duration::from_millis(100), b.wait()).await;
@@ -284,7 +288,8 @@ mod tests {
         let mut tree = Tree::new(Reaper::default());
         // A double fork with a session of its own, deaf to TERM; its parents are gone at once.
         let script = "setsid sh -c 'trap \"\" TERM; (while :; do sleep 1; done) & (while :; do sleep 1; done) &' & exit 0";
-        tree.spawn(Command::new("sh").args(["-c", script])).unwrap();
+        tree.spawn(Command::new("sh").args(["-c", script]), Cell::default())
+            .unwrap();
         tree.wait().await.unwrap();
         let nonce = tree.nonce().to_owned();
         let left = || {

@@ -28,6 +28,8 @@ pub struct Process {
     pub state: u8,
     /// Its threads.
     pub threads: u32,
+    /// Its resident memory, in pages; what it shares with others counts whole.
+    pub resident_pages: u64,
     /// Whether its environment holds the nonce that was looked for.
     pub marked: bool,
 }
@@ -63,10 +65,14 @@ pub fn scan(root: &Path, nonce: Option<&str>) -> Vec<Process> {
         .collect()
 }
 
-/// The process that has this pid now.
+/// The process that has this pid now; not marked.
+pub fn process(pid: u32) -> Option<Process> {
+    parse_stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Who the process is that has this pid now.
 pub fn identify(pid: u32) -> Option<Identity> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(&stat).map(|process| process.id)
+    process(pid).map(|process| process.id)
 }
 
 /// Which start of the host this is; empty where the kernel does not tell.
@@ -114,6 +120,7 @@ fn parse_stat(stat: &[u8]) -> Option<Process> {
     let ppid = fields.next()?.parse().ok()?;
     let threads = fields.nth(15)?.parse().ok()?;
     let started = fields.nth(1)?.parse().ok()?;
+    let resident_pages = fields.nth(1)?.parse().ok()?;
     Some(Process {
         id: Identity {
             pid: pid.parse().ok()?,
@@ -122,6 +129,7 @@ fn parse_stat(stat: &[u8]) -> Option<Process> {
         ppid,
         state,
         threads,
+        resident_pages,
         marked: false,
     })
 }
@@ -150,6 +158,7 @@ mod tests {
             ppid,
             state: b'S',
             threads: 1,
+            resident_pages: 0,
             marked: false,
         }
     }
@@ -163,12 +172,13 @@ mod tests {
     #[test]
     fn reads_stat_whatever_the_program_is_called() {
         let line =
-            b"4242 (a) (b R 7) S 17 4242 4242 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 98765 1 2\n";
+            b"4242 (a) (b R 7) S 17 4242 4242 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 98765 1 222 3\n";
         let got = parse_stat(line).unwrap();
         assert_eq!(
             (got.id.pid, got.ppid, got.state, got.threads, got.id.started),
             (4242, 17, b'S', 3, 98765)
         );
+        assert_eq!(got.resident_pages, 222);
         assert_eq!(parse_stat(b"1 (x"), None);
         assert_eq!(parse_stat(b"1 (x) S 1"), None);
     }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::process::{Child, Command};
 
+use crate::confine::cage::Cell;
+
 /// Knows the children that have a waiter, and the trees. A clone is the same reaper.
 #[derive(Debug, Clone, Default)]
 pub struct Reaper(Arc<Mutex<Known>>);
@@ -29,14 +31,19 @@ impl Drop for Planted {
 }
 
 impl Reaper {
-    /// Starts a child that this reaper leaves alone until [`Reaper::forget`].
+    /// Starts a child, in its cell, that this reaper leaves alone until [`Reaper::forget`].
     ///
     /// # Errors
     /// When the system can't start it.
-    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+    pub fn spawn(&self, command: &mut Command, cell: Cell) -> io::Result<Child> {
         // Held over the start: no reaping between the fork and the note of it.
         let mut known = self.lock();
-        let child = command.spawn()?;
+        // The child's pipes belong to this thread's event loop.
+        let runtime = tokio::runtime::Handle::current();
+        let child = cell.start(|| {
+            let _in_it = runtime.enter();
+            command.spawn()
+        })?;
         known.live.extend(child.id());
         Ok(child)
     }
@@ -111,7 +118,7 @@ mod tests {
     async fn takes_what_nobody_waits_for_and_leaves_the_rest() {
         let reaper = Reaper::default();
         let mut waited = reaper
-            .spawn(Command::new("sh").args(["-c", "exit 7"]))
+            .spawn(Command::new("sh").args(["-c", "exit 7"]), Cell::default())
             .unwrap();
         let stray = std::process::Command::new("true").spawn().unwrap().id();
         let zombie = |pid: u32| {

@@ -14,6 +14,7 @@ mod model_server;
 mod ollama;
 mod openai;
 mod rig;
+mod sandbox;
 mod session;
 
 /// Not a test of its own: the bot that other tests start, see [`rig::Rig`].

@@ -156,6 +156,8 @@ pub async fn ask(spec: BackendSpec) -> (String, Result<Answer, Failure>) {
         env_files: Default::default(),
         output_bytes: 1 << 30,
         stop_timeout: Duration::from_secs(1),
+        own: "/nonexistent".into(),
+        cage: None,
     };
     let job = Job {
         task: &task,

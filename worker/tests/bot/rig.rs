@@ -7,8 +7,8 @@ use std::time::Duration;
 use deia::config::{BackendSpec, CommandInput, CommandSpec, EchoSpec, Limits, Paths, Workdir};
 use deia::task::{Fence, TaskId};
 use deia::wire::{
-    self, Assignment, Bootstrap, CancelOf, FailureKind, Hello, Kept, Launch, Outcome, Pulse,
-    Secret, ToSupervisor, ToWorker, Usage, Welcome,
+    self, Assignment, Bootstrap, CancelOf, FailureKind, Hello, Kept, Launch, Outcome, Places,
+    Pulse, Secret, ToSupervisor, ToWorker, Usage, Welcome,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
@@ -108,9 +108,15 @@ impl Rig {
             stop_timeout_ms: 300,
             work_root: self.work_root(),
             max_concurrent_tasks: 4,
-            spool: self.dir.path().to_owned(),
             orphan_grace_ms: PATIENCE.as_millis() as u64,
             terms: [3; 32],
+            places: Places {
+                own: self.dir.path().join("own"),
+                spool: self.dir.path().to_owned(),
+                daemon_home: self.dir.path().to_owned(),
+                closed: vec![self.dir.path().join("closed")],
+                fleet_processes: 1000,
+            },
         }
     }
 

@@ -9,9 +9,11 @@ use deia::config::{BackendSpec, Pool};
 use deia::task::TaskId;
 use deia::time::Timestamp;
 use deia::wire::{Launch, ToWorker};
+use deia_worker::tree::Identity;
 use tokio::sync::mpsc;
 
 use super::Engine;
+use super::limits::OverLimit;
 use super::timers::Timer;
 use crate::brain::Millis;
 use crate::brain::bot::{Action, Bot, Drain, Event};
@@ -34,6 +36,14 @@ pub(super) struct BotEntry {
     pub process: Option<(u32, ProcessHandle)>,
     /// When that process was started, or found.
     pub process_since: Option<Timestamp>,
+    /// The pid of its connection, which is known before the process is reported.
+    pub dialled: Option<u32>,
+    /// The process's pid and start, for the watch over its limits.
+    pub identity: Option<Identity>,
+    /// Whether the process is in a cgroup of its own.
+    pub placed: bool,
+    /// What was over a limit, where that is why it is being ended.
+    pub over: Option<OverLimit>,
     pub session: Option<Session>,
     /// Its heartbeats, and what they said.
     pub pulse: Option<PulseReader>,
@@ -106,6 +116,10 @@ impl BotEntry {
             launch: Launch(0),
             process: None,
             process_since: None,
+            dialled: None,
+            identity: None,
+            placed: false,
+            over: None,
             session: None,
             pulse: None,
             heart: Heart::heard(0),
@@ -171,6 +185,16 @@ impl BotEntry {
         let process = self.process.as_ref().filter(|_| self.kills > 1);
         let own = process.map(|(pid, _)| format!("pid {pid} (the bot itself, despite SIGKILL)"));
         own.into_iter().chain(self.blocked_by.clone()).collect()
+    }
+
+    /// Whether it has a connection, and a process that is known and in its cgroup: it may have tasks.
+    pub fn is_at_work(&self) -> bool {
+        self.session.is_some() && self.process.is_some()
+    }
+
+    /// The pid of its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|(pid, _)| *pid).or(self.dialled)
     }
 }
 
@@ -247,7 +271,7 @@ impl Engine {
             return;
         };
         let (pool, slots) = (entry.spec.name.clone(), entry.terms.slots);
-        let (retired, connected) = (entry.retired, entry.session.is_some());
+        let (retired, connected) = (entry.retired, entry.is_at_work());
         let delay = entry.next_start_at;
         match after {
             Actual::Ready | Actual::Busy => {
@@ -301,6 +325,8 @@ impl Engine {
         entry.process = None;
         entry.pulse = None;
         entry.version = None;
+        (entry.identity, entry.placed, entry.over) = (None, false, None);
+        entry.dialled = None;
         entry.sandbox = None;
         entry.blocked_by.clear();
         entry.kills = 0;
@@ -311,6 +337,7 @@ impl Engine {
             socket,
             env: environment(&entry.spec),
             output,
+            limits: entry.spec.limits.clone(),
         };
         if self.spawner.spawn(request).is_err() {
             let why = "too many bots are being started".to_owned();
@@ -339,10 +366,15 @@ impl Engine {
     }
 
     pub(super) fn kill(&mut self, id: &Arc<str>) {
-        if let Some(entry) = self.bots.get_mut(id)
-            && let Some((_, handle)) = &entry.process
-        {
+        let now = self.now();
+        let Some(entry) = self.bots.get_mut(id) else {
+            return;
+        };
+        // One that is over a limit is being ended, after all that it started.
+        let being_ended = entry.over.as_ref().is_some_and(|over| over.has_time(now));
+        if let Some((_, handle)) = entry.process.as_ref().filter(|_| !being_ended) {
             handle.kill();
+            self.limit_watch.kill(id, entry.run);
             entry.kills += 1;
         }
     }
@@ -403,6 +435,7 @@ impl Engine {
         if let Some(entry) = self.bots.get(id) {
             let n = entry.tasks.values().sum();
             self.scaling.tasks_changed(id, n, self.now());
+            self.watch_limits(id);
             self.bot_event(id, Event::Tasks(n));
         }
     }

@@ -18,6 +18,7 @@ use crate::brain::bot::{Event, State};
 use crate::brain::liveness::Heart;
 use crate::brain::{Millis, millis};
 use crate::fleet::exits::{Exit, Origin, Parent, Watched};
+use crate::fleet::oom;
 use crate::fleet::pulse::PulseReader;
 use crate::fleet::results::Kept;
 use crate::fleet::spawn::{NotStarted, Process};
@@ -35,9 +36,11 @@ impl Engine {
                 bot,
                 run,
                 exit,
+                for_memory,
                 kept,
-            } => self.process_ended(&bot, run, exit, kept),
+            } => self.process_ended(&bot, run, (exit, for_memory), kept),
             FleetEvent::Lingering { bot, run, left } => self.lingers(&bot, run, left),
+            FleetEvent::OverLimit { bot, run, over } => self.over_limit(&bot, run, &over),
             FleetEvent::Hello(hello) => self.hello(hello),
             FleetEvent::Ready {
                 line,
@@ -70,9 +73,13 @@ impl Engine {
                 entry.no_room = None;
                 entry.process = Some((process.pid, process.handle));
                 entry.process_since = Some(Timestamp::now());
+                entry.identity = process.identity;
+                entry.placed = process.placed;
                 // Stopped while it was being started.
                 if matches!(entry.machine.state(), State::Stopping(_)) {
                     self.kill(id);
+                } else {
+                    self.may_work(id);
                 }
             }
             Err(NotStarted::NoRoom(why)) => {
@@ -102,7 +109,13 @@ impl Engine {
         }
     }
 
-    fn process_ended(&mut self, id: &Arc<str>, run: Run, exit: Exit, kept: Vec<Kept>) {
+    fn process_ended(
+        &mut self,
+        id: &Arc<str>,
+        run: Run,
+        (exit, for_memory): (Exit, Option<oom::Cause>),
+        kept: Vec<Kept>,
+    ) {
         if self.bots.get(id).is_none_or(|entry| entry.run != run) {
             return;
         }
@@ -117,16 +130,24 @@ impl Engine {
             Exit::Signal(signal) => (None, Some(signal)),
             Exit::Unknown => (None, None),
         };
-        let cause = entry.machine.ending().unwrap_or(match exit {
-            Exit::Code(_) => ExitCause::Exited,
-            Exit::Signal(_) => ExitCause::Signal,
-            Exit::Unknown => ExitCause::Unknown,
+        let cause = entry.machine.ending().unwrap_or(match (exit, for_memory) {
+            (_, Some(cause)) => cause.exit_cause(),
+            (Exit::Code(_), None) => ExitCause::Exited,
+            (Exit::Signal(_), None) => ExitCause::Signal,
+            (Exit::Unknown, None) => ExitCause::Unknown,
         });
         let expected = cause == ExitCause::Stopped || self.is_stopping();
-        let why = match exit {
-            Exit::Code(code) => format!("the bot {id} ended with code {code}"),
-            Exit::Signal(signal) => format!("the bot {id} was ended by signal {signal}"),
-            Exit::Unknown => format!("the bot {id} ended"),
+        let why = match (exit, cause, &entry.over) {
+            (_, _, Some(over)) => format!("the bot {id} was ended: {}", over.why),
+            (_, ExitCause::MemoryLimit, None) => format!(
+                "the bot {id} was ended by the kernel: it took more memory than limits.memory_mb"
+            ),
+            (_, ExitCause::Oom, None) => {
+                format!("the bot {id} was ended by the kernel: the host ran out of memory")
+            }
+            (Exit::Code(code), ..) => format!("the bot {id} ended with code {code}"),
+            (Exit::Signal(signal), ..) => format!("the bot {id} was ended by signal {signal}"),
+            (Exit::Unknown, ..) => format!("the bot {id} ended"),
         };
         if expected {
             tracing::info!(event = "bot_exited", bot_id = %id, code, signal, cause = cause.as_str(), "bot ended");
@@ -151,12 +172,15 @@ impl Engine {
             return;
         };
         entry.process = None;
+        entry.dialled = None;
         entry.session = None;
         entry.pulse = None;
         entry.blocked_by.clear();
         if let Some(exit) = exit {
             entry.ended(exit);
         }
+        entry.over = None;
+        self.limit_watch.gone(id, run);
         self.dispatcher.close(id);
         self.bot_lost_its_tasks(id, run, why);
         // Leases that are still on the way to the disk keep their slot until they are back.
@@ -187,7 +211,7 @@ impl Engine {
         let Some(entry) = self.bots.get(id) else {
             return;
         };
-        let welcome = self.welcome(&entry.spec);
+        let welcome = self.welcome(id, &entry.spec);
         let terms = Terms {
             slots: welcome.max_concurrent_tasks,
             heartbeat_seconds: self.config.supervision.heartbeat_seconds,
@@ -210,7 +234,7 @@ impl Engine {
         let Some(entry) = self.bots.get(id) else {
             return;
         };
-        let today = self.welcome(&entry.spec).terms;
+        let today = self.welcome(id, &entry.spec).terms;
         let run = entry.run;
         let reunion = self.reunite(id, run, &back);
         let taken_over = reunion.kept.len();
@@ -242,18 +266,7 @@ impl Engine {
             self.roll();
         } else {
             tracing::warn!(event = "bot_reconnected", bot_id = %id, tasks = taken_over, "a bot lost its connection and is back");
-            self.reopen(id);
-        }
-    }
-
-    /// The bot takes tasks again, where it did.
-    fn reopen(&mut self, id: &Arc<str>) {
-        let Some(entry) = self.bots.get(id) else {
-            return;
-        };
-        if entry.machine.takes_tasks() {
-            let (pool, slots) = (entry.spec.name.clone(), entry.terms.slots);
-            self.dispatcher.open(id, &pool, slots);
+            self.may_work(id);
         }
     }
 
@@ -263,6 +276,7 @@ impl Engine {
         let Some(entry) = self.bots.get_mut(id) else {
             return;
         };
+        entry.dialled = Some(hello.pid);
         if hello.frames.try_send(welcome).is_ok() {
             entry.session = Some(Session {
                 number,
@@ -291,29 +305,33 @@ impl Engine {
         self.bot_event(&line.bot, Event::Ready);
     }
 
-    fn welcome(&self, spec: &Pool) -> Welcome {
+    fn welcome(&self, id: &str, spec: &Pool) -> Welcome {
         let rules = &self.config.supervision;
+        let (workdir, paths) = self.absolute(spec);
         let mut welcome = Welcome {
             pool: spec.name.clone(),
             backend: spec.backend.clone(),
             fallback: spec.fallback.clone(),
-            workdir: spec.workdir.clone(),
-            paths: spec.paths.clone(),
+            workdir,
+            paths,
             env_files: spec.env_files.clone(),
             limits: spec.limits.clone(),
             heartbeat_ms: millis(rules.heartbeat_seconds),
             stop_timeout_ms: millis(rules.stop_timeout_seconds),
             work_root: self.home.work(),
             max_concurrent_tasks: self.slots_of(spec),
-            spool: self.home.spool(),
+            places: self.places(id),
             orphan_grace_ms: millis(rules.orphan_grace_seconds),
             terms: [0; 32],
         };
-        // As it is encoded: whatever is different in there makes another bot.
+        // As it is encoded: whatever is different in there makes another bot. Except what the other
+        // pools come to, which an operator's override of the limits changes.
+        let fleet_processes = std::mem::take(&mut welcome.places.fleet_processes);
         let mut bytes = Vec::new();
         if deia::wire::encode(&welcome, &mut bytes).is_ok() {
             welcome.terms = Sha256::digest(&bytes).into();
         }
+        welcome.places.fleet_processes = fleet_processes;
         welcome
     }
 
@@ -327,6 +345,8 @@ impl Engine {
                 self.started(&task, fence);
             }
             ToSupervisor::Started { .. } => {}
+            // How the command of a bot that is over a limit ended is part of the bot's own end.
+            ToSupervisor::Finished { .. } if self.is_over_limit(id) => {}
             ToSupervisor::Finished {
                 task,
                 fence,

@@ -239,7 +239,7 @@ impl Engine {
             if let Some(entry) = self
                 .bots
                 .get(&id)
-                .filter(|entry| entry.machine.takes_tasks() && entry.session.is_some())
+                .filter(|entry| entry.machine.takes_tasks() && entry.is_at_work())
             {
                 let (pool, slots) = (entry.spec.name.clone(), entry.terms.slots);
                 self.dispatcher.open(&id, &pool, slots);

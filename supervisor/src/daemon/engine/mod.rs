@@ -17,6 +17,7 @@ mod bots;
 mod contacts;
 mod fleet;
 mod housekeeping;
+mod limits;
 mod outcomes;
 mod scaling;
 mod service;
@@ -50,6 +51,8 @@ use crate::brain::plan::Limits;
 use crate::brain::window::LANE_TASKS;
 use crate::brain::{Millis, millis};
 use crate::fleet::exits::Exits;
+use crate::fleet::limits::LimitWatch;
+use crate::fleet::oom::Evidence;
 use crate::fleet::outputs::Outputs;
 use crate::fleet::spawn::Spawner;
 use crate::fleet::{FleetEvent, Run};
@@ -92,6 +95,12 @@ pub struct Parts {
     pub outputs: Outputs,
     /// What an earlier daemon left.
     pub estate: Estate,
+    /// Holds bots to their limits.
+    pub limit_watch: LimitWatch,
+    /// Tells bots that the kernel ended for want of memory.
+    pub evidence: Arc<Evidence>,
+    /// The daemon's own files that are not below its home.
+    pub closed: Vec<PathBuf>,
     /// When the daemon started.
     pub epoch: Instant,
     /// Where its condition is shown.
@@ -120,6 +129,9 @@ pub struct Engine {
     internal_to: mpsc::Sender<Internal>,
     spawner: Spawner,
     outputs: Outputs,
+    limit_watch: LimitWatch,
+    evidence: Arc<Evidence>,
+    closed: Vec<PathBuf>,
     epoch: Instant,
     condition: watch::Sender<Condition>,
     service: Option<Service>,
@@ -209,6 +221,9 @@ impl Engine {
             internal_to,
             spawner: parts.spawner,
             outputs: parts.outputs,
+            limit_watch: parts.limit_watch,
+            evidence: parts.evidence,
+            closed: parts.closed,
             epoch: parts.epoch,
             condition: parts.condition,
             service: parts.service.map(Service::new),

@@ -139,6 +139,10 @@ impl Engine {
         let handle = found.pidfd.try_clone().map(ProcessHandle::from);
         entry.process = handle.ok().map(|handle| (pid, handle));
         entry.process_since = Some(Timestamp::now());
+        entry.identity = Some(found.process);
+        let cgroups = self.evidence.cgroups.as_ref();
+        entry.placed =
+            cgroups.is_some_and(|cgroups| cgroups.adopt(&id, run, pid, &entry.spec.limits));
         self.bots.insert(id.clone(), entry);
         self.exits.watch(Watched {
             bot: id.clone(),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use deia::api::Scope;
+use deia::api::{Confinement, Scope};
 use tokio::sync::{mpsc, oneshot, watch};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -58,6 +58,8 @@ pub struct Api {
     pub epoch: Instant,
     /// The TCP port.
     pub port: u16,
+    /// How far bots can be confined here.
+    pub confinement: Confinement,
 }
 
 /// The state of every handler.

@@ -48,6 +48,7 @@ pub async fn status(State(api): State<Shared>) -> Result<Json<Status>, ApiFailur
         queue: queue(&counts),
         home: api.home.display().to_string(),
         release: Some(release),
+        confinement: Some(api.confinement.clone()),
     }))
 }
 

@@ -11,6 +11,7 @@
 mod input;
 mod pipes;
 mod setup;
+mod temporary;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -25,6 +26,8 @@ use super::{Answer, Context, Failure, Job};
 use crate::sink::Sink;
 use crate::text::{self, Tail};
 use crate::tree::Tree;
+
+pub use temporary::{clear, sweep};
 
 /// Bytes of standard error that an error quotes.
 const STDERR_TAIL_BYTES: usize = 4096;
@@ -48,17 +51,17 @@ pub(super) async fn run(
         return Err(Failure::permanent("backend.argv is empty: name a program"));
     };
     input::check(spec.input, job.content)?;
-    let directory = setup::directory(context, job.task).await?;
+    let ground = setup::ground(context, job, &spec.env).await?;
     let secrets = setup::secrets(&context.env_files).await?;
     let mut command = Command::new(program);
     command
         .args(arguments)
-        .current_dir(&directory)
+        .current_dir(&ground.directory)
         .env_clear()
         .envs(setup::environment(
             &spec.env,
             |name| std::env::var_os(name),
-            &directory,
+            &ground,
         ))
         .envs(secrets.iter().map(|(name, secret)| (name, secret.expose())))
         .env("DEIA_BOT_ID", &context.bot_id)
@@ -71,8 +74,8 @@ pub(super) async fn run(
         CommandInput::Argv => command.arg(job.content).stdin(Stdio::null()),
     };
     let child = tree
-        .spawn(&mut command)
-        .map_err(|e| setup::cannot_start(program, &e))?;
+        .spawn(&mut command, ground.cell)
+        .map_err(|e| setup::cannot_start(program, &e, &ground.out_of_reach))?;
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
 
     let mut tail = Tail::new(STDERR_TAIL_BYTES);
