@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Daemon, PATIENCE, Process, print_spread, processes_of, size, wait_until};
+use common::{Daemon, PATIENCE, Process, bots_among, print_spread, processes_of, size, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -124,8 +124,7 @@ fn fifty_bots_are_taken_over_and_none_is_started_beside_them() {
         });
         took.push(since.elapsed());
         assert_eq!(pids(&daemon), before);
-        let mut workers = processes_of(daemon.home());
-        workers.retain(|process| process.command.starts_with("deia-worker"));
+        let workers = bots_among(processes_of(daemon.home()));
         assert_eq!(workers.len(), 50, "one process for each bot");
         std::fs::write(&go, "").unwrap();
         for id in &tasks {

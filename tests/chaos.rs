@@ -19,8 +19,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{
-    Daemon, Load, PATIENCE, POOLS, Process, check_runs, descendants, each_seed, print_spread,
-    processes_of, size, wait_until, zombies_below,
+    Daemon, Load, PATIENCE, POOLS, Process, bots_among, check_runs, descendants, each_seed,
+    print_spread, processes_of, size, wait_until, zombies_below,
 };
 use fastrand::Rng;
 use nix::sys::signal::Signal;
@@ -75,12 +75,6 @@ fn config(heartbeat: f64, max: u32) -> String {
     )
 }
 
-fn bots_of(daemon: &Daemon) -> Vec<Process> {
-    let mut bots = descendants(daemon.pid());
-    bots.retain(|process| process.command.starts_with("deia-worker"));
-    bots
-}
-
 /// The fleet's memory that is its own (`Pss`, proc_pid_smaps(5)): of the daemon, in KiB.
 fn daemon_kib(daemon: &Daemon) -> u64 {
     let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", daemon.pid()));
@@ -93,7 +87,7 @@ fn daemon_kib(daemon: &Daemon) -> u64 {
 /// One blow, and whatever it takes that the fleet can go on.
 fn strike(daemon: &mut Daemon, blow: Blow, rng: &mut Rng, again: &mut Vec<Duration>) {
     let a_bot = |rng: &mut Rng, daemon: &Daemon| {
-        let bots = bots_of(daemon);
+        let bots = bots_among(descendants(daemon.pid()));
         (!bots.is_empty()).then(|| bots[rng.usize(0..bots.len())].clone())
     };
     let moment =

@@ -14,7 +14,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Daemon, Load, POOLS, Sum, check_runs, descendants, each_seed, print_spread, size};
+use common::{
+    Daemon, Load, POOLS, Sum, bots_among, check_runs, descendants, each_seed, print_spread, size,
+};
 use fastrand::Rng;
 use nix::sys::signal::Signal;
 
@@ -81,8 +83,7 @@ fn crash(seed: u64) -> Story {
         let mut ready_again = Vec::new();
         for _ in 0..kills {
             std::thread::sleep(Duration::from_millis(rng.u64(50..=400)));
-            let mut bots = descendants(daemon.pid());
-            bots.retain(|process| process.command.starts_with("deia-worker"));
+            let bots = bots_among(descendants(daemon.pid()));
             daemon.kill9();
             if kills_bots {
                 bots[rng.usize(0..bots.len())].signal(Signal::SIGKILL);

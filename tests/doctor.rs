@@ -101,6 +101,10 @@ fn what_an_operator_did_is_said_and_is_no_fault() {
     let page = daemon.ctl(&["doctor"]).ok().stdout;
     assert!(page.contains("nothing is wrong"), "{page}");
     assert!(page.contains("`deiactl resume`"), "{page}");
+    let confined = page
+        .lines()
+        .find(|line| line.starts_with("bots are confined by: "));
+    assert!(confined.unwrap().contains("cgroup"), "{page}");
 }
 
 #[test]

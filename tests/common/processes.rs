@@ -83,6 +83,15 @@ pub fn zombies_below(pid: u32) -> Vec<u32> {
     .collect()
 }
 
+/// The bots' own processes.
+pub fn bots_among(mut processes: Vec<Process>) -> Vec<Process> {
+    processes.retain(|process| process.command.starts_with("deia-worker"));
+    // A command that a bot is just starting goes by the bot's name until it executes its program.
+    let pids: Vec<u32> = processes.iter().map(|process| process.pid).collect();
+    processes.retain(|process| !pids.contains(&process.parent));
+    processes
+}
+
 /// The process's children, their children and so on.
 pub fn descendants(pid: u32) -> Vec<Process> {
     let mut children: HashMap<u32, Vec<Process>> = HashMap::new();

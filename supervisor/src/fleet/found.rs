@@ -1,7 +1,8 @@
 //! What an earlier daemon of this home left running: its bots, and what they had started.
 //!
 //! A walk over `/proc` finds every process with the fleet's [mark](super::proof). One that has exactly
-//! a bot's mark is the bot; whatever has more behind it was started by it. What was started by a bot
+//! a bot's mark is the bot, or its child that is about to execute something; whatever has more behind
+//! it was started by it. What was started by a bot
 //! that is gone belongs to nobody and is ended.
 
 use std::collections::{HashMap, HashSet};
@@ -53,7 +54,10 @@ pub struct Found {
 pub fn look(fleet: &str) -> Found {
     let marked = marked(fleet);
     let mut bots: HashMap<String, FoundBot> = HashMap::new();
-    for process in marked.iter().filter(|process| !process.below) {
+    let pids: HashMap<i32, Launch> = marked.iter().map(|p| (p.id.pid, p.launch)).collect();
+    let is_the_bot =
+        |process: &&Marked| !process.below && pids.get(&process.ppid) != Some(&process.launch);
+    for process in marked.iter().filter(is_the_bot) {
         let Some(bot) = hold(process) else { continue };
         // Two of one name are not started; should there be, the older one is in the way.
         let known = bots.get(&bot.bot).map(|known| known.process.started);
@@ -217,7 +221,12 @@ mod tests {
     fn bots_are_told_from_what_they_started_and_from_other_fleets() {
         let fleet = format!("f{}", std::process::id());
         let launch = Launch(7);
-        let mut bot = start(&format!("{fleet}/coder/{launch}"), "sleep 100");
+        // Its child has its mark, as between fork and exec.
+        let mut bot = start(
+            &format!("{fleet}/coder/{launch}"),
+            "sleep 0.03; sleep 100 & wait",
+        );
+        std::thread::sleep(Duration::from_millis(200));
         let mut below = start(&format!("{fleet}/coder/{launch}.1"), "sleep 100");
         let mut stray = start(&format!("{fleet}/gone/{}.1", Launch(8)), "setsid sleep 100");
         let mut foreign = start(&format!("x{fleet}/coder/{launch}"), "sleep 100");
@@ -225,6 +234,7 @@ mod tests {
         assert_eq!(found.bots.len(), 1, "{found:?}");
         let mine = &found.bots[0];
         assert_eq!((mine.bot.as_str(), mine.launch), ("coder", launch));
+        assert_eq!(mine.process.pid.unsigned_abs(), bot.id());
         assert!(mine.child && found.strays);
         let left = end_strays(&fleet, &HashSet::from([launch]), Duration::from_secs(10));
         // A zombie is no live process; this test is its parent.

@@ -25,6 +25,8 @@ pub struct Doctor {}
 struct Page {
     healthy: bool,
     daemon: Option<String>,
+    /// How far bots can be confined there.
+    sandbox: Option<String>,
     findings: Vec<Finding>,
 }
 
@@ -51,6 +53,7 @@ impl Doctor {
                 Page {
                     healthy: false,
                     daemon: None,
+                    sandbox: None,
                     findings: absent::findings(&error, &absent::look(context)),
                 }
                 .print(&context.out)?;
@@ -110,6 +113,7 @@ impl Page {
                 status.pid,
                 human::duration(status.uptime_seconds)
             )),
+            sandbox: status.confinement.as_ref().map(|c| c.summary.clone()),
             findings,
         };
         page.healthy = page.wrong() == 0;
@@ -127,6 +131,9 @@ impl Page {
         }
         if let Some(daemon) = &self.daemon {
             out.line(&one_line(daemon))?;
+        }
+        if let Some(sandbox) = &self.sandbox {
+            out.line(&format!("bots are confined by: {}", one_line(sandbox)))?;
         }
         match self.wrong() {
             0 => out.line("nothing is wrong")?,

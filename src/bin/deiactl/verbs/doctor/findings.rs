@@ -78,6 +78,7 @@ pub fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     findings.extend(config(facts));
     findings.extend(limits(facts));
     findings.extend(release(facts));
+    findings.extend(confinement(facts));
     findings
 }
 
@@ -158,6 +159,19 @@ fn limits(facts: &Facts<'_>) -> Vec<Finding> {
     vec![Finding::note(what).remedy("`deiactl resume` ends that")]
 }
 
+/// What the host does not give the sandbox.
+fn confinement(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
+    let confinement = facts.status.confinement.iter();
+    let missing = confinement.flat_map(|confinement| &confinement.missing);
+    missing.map(|missing| {
+        let what = format!(
+            "the sandbox does without {}: {}",
+            missing.what, missing.effect
+        );
+        Finding::note(what).remedy(&missing.remedy)
+    })
+}
+
 fn release(facts: &Facts<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let status = facts.status;
@@ -213,14 +227,29 @@ mod tests {
     }
 
     fn all(bots: &Value, queued: u64, max_bots: u32, reasons: &[&str]) -> Vec<Finding> {
-        let status = serde_json::from_value(json!({
+        of(bots, queued, max_bots, reasons, &json!({}))
+    }
+
+    /// With more fields of the status.
+    fn of(
+        bots: &Value,
+        queued: u64,
+        max_bots: u32,
+        reasons: &[&str],
+        more: &Value,
+    ) -> Vec<Finding> {
+        let mut status = json!({
             "bot_id": "coder", "status": "idle", "current_task": null, "port": 1, "pid": 1,
             "timestamp": NOW, "version": deia::VERSION, "generation": 1, "uptime_seconds": 1.0,
             "config": {"file": null, "generation": 1, "load_errors": []}, "bots": bots,
             "queue": {"scheduled": 0, "queued": queued, "running": 0, "succeeded": 0, "dead": 0,
                       "cancelled": 0, "expired": 0},
             "home": "/h",
-        }));
+        });
+        for (key, value) in more.as_object().unwrap() {
+            status[key] = value.clone();
+        }
+        let status = serde_json::from_value(status);
         let scaling = serde_json::from_value(json!({
             "timestamp": NOW, "current_bot_count": 1, "min_bots": 0, "max_bots": max_bots,
             "active_bots": [], "scaling_enabled": true, "last_scale_up": null,
@@ -269,6 +298,23 @@ mod tests {
         assert_eq!(findings[0].severity, Severity::Note);
         let remedy = findings[0].remedy.as_deref().unwrap();
         assert!(remedy.contains("deiactl resume"), "{remedy}");
+    }
+
+    #[test]
+    fn what_the_sandbox_lacks_is_said_with_what_would_help() {
+        let lacks = json!({"confinement": {
+            "summary": "Landlock 7, no cgroup (limits by looking)", "landlock": 7,
+            "landlock_keeps": [], "cgroup": null, "cgroup_controllers": [], "missing": [
+                {"what": "a cgroup to divide", "effect": "looked at", "remedy": "delegate one"}],
+        }});
+        let findings = of(&json!([]), 0, 1, &[], &lacks);
+        assert_eq!(
+            findings,
+            [
+                Finding::note("the sandbox does without a cgroup to divide: looked at")
+                    .remedy("delegate one")
+            ]
+        );
     }
 
     #[test]
