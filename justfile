@@ -15,6 +15,13 @@ demo *ARGS:
 test *ARGS='--workspace':
     cargo test {{ ARGS }}
 
+# The fault tests at full size (docs/PERFORMANCE.md names them), half an hour of chaos last: about an hour.
+soak:
+    DEIA_SOAK=1 cargo test --release --workspace --no-fail-fast \
+        --test crash --test adoption --test ends --test upgrade --test pid_reuse --test starved \
+        --test limits --test sandbox --test systemd -- --nocapture
+    DEIA_SOAK=1 cargo test --release --test chaos -- --nocapture
+
 # Formatting, lints and shell scripts.
 lint:
     .ci/run fmt clippy shellcheck

@@ -19,8 +19,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{
-    Daemon, Load, PATIENCE, POOLS, Process, bots_among, check_runs, descendants, each_seed,
-    print_spread, processes_of, size, wait_until, zombies_below,
+    Daemon, Load, PATIENCE, POOLS, bots_among, check_runs, descendants, each_seed, print_spread,
+    processes_of, size, wait_until, zombies_below,
 };
 use fastrand::Rng;
 use nix::sys::signal::Signal;
