@@ -14,7 +14,6 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use deia::config::Limits;
 use deia::wire::{Bootstrap, Launch, encode};
@@ -111,7 +110,7 @@ impl ProcessHandle {
 
 /// The thread's other end.
 #[derive(Debug, Clone)]
-pub struct Spawner(SyncSender<Request>);
+pub struct Spawner(mpsc::Sender<Request>);
 
 impl Spawner {
     /// Starts the thread.
@@ -125,12 +124,13 @@ impl Spawner {
         cgroups: Option<Arc<Cgroups>>,
         events: mpsc::Sender<FleetEvent>,
     ) -> std::io::Result<Self> {
-        let (requests, waiting) = sync_channel(MAX_WAITING);
+        // Its places are made when they are needed, unlike those of the standard library's.
+        let (requests, mut waiting) = mpsc::channel(MAX_WAITING);
         std::thread::Builder::new()
             .name("deia-spawner".into())
             .spawn(move || {
                 let cgroups = cgroups.as_deref();
-                run(&executable, &key, &bots, cgroups, &waiting, &events);
+                run(&executable, &key, &bots, cgroups, &mut waiting, &events);
             })?;
         Ok(Self(requests))
     }
@@ -140,9 +140,9 @@ impl Spawner {
     /// # Errors
     /// Gives the request back when too many wait or the thread has ended.
     pub fn spawn(&self, request: Request) -> Result<(), Box<Request>> {
-        self.0.try_send(request).map_err(|e| match e {
-            TrySendError::Full(request) | TrySendError::Disconnected(request) => Box::new(request),
-        })
+        self.0
+            .try_send(request)
+            .map_err(|e| Box::new(e.into_inner()))
     }
 }
 
@@ -151,10 +151,10 @@ fn run(
     key: &FleetKey,
     bots: &BotPids,
     cgroups: Option<&Cgroups>,
-    waiting: &Receiver<Request>,
+    waiting: &mut mpsc::Receiver<Request>,
     events: &mpsc::Sender<FleetEvent>,
 ) {
-    while let Ok(request) = waiting.recv() {
+    while let Some(request) = waiting.blocking_recv() {
         let mut result = start(executable, key, bots, &request);
         // The kernel takes its time for the move (10 ms), so the bot gets ready meanwhile. It is given
         // tasks when this thread has reported it. It is not reaped before, so the pid is still its own.

@@ -10,11 +10,11 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use deia_worker::tree::{Identity, Process, members, process, scan, send};
 use rustix::process::Signal;
+use tokio::sync::mpsc;
 
 use super::measure::{self, Forest, SessionFirst};
 use super::{Limited, Over, Shared, Watched};
@@ -47,13 +47,13 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Ends what is found to be over a limit, one after the other. A thread that is there already: when a
 /// bomb has gone off, there may be no new one.
-pub(super) fn run(shared: &Shared, found: &Receiver<Found>) {
+pub(super) fn run(shared: &Shared, found: &mut mpsc::Receiver<Found>) {
     measure::go_first();
-    for Found {
+    while let Some(Found {
         watched,
         over,
         first,
-    } in found
+    }) = found.blocking_recv()
     {
         end(shared, &watched, over);
         drop(first);

@@ -26,7 +26,6 @@ mod over;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -96,7 +95,7 @@ struct Shared {
     /// Whether the kernel's Landlock keeps signals within a bot.
     keeps_signals: bool,
     /// To the thread that ends them.
-    found: SyncSender<Found>,
+    found: mpsc::Sender<Found>,
     events: mpsc::Sender<FleetEvent>,
 }
 
@@ -131,7 +130,7 @@ impl LimitWatch {
         cgroups: Option<Arc<Cgroups>>,
         events: mpsc::Sender<FleetEvent>,
     ) -> io::Result<Self> {
-        let (found_to, found) = sync_channel(MAX_ORDERS);
+        let (found_to, mut found) = mpsc::channel(MAX_ORDERS);
         let shared = Arc::new(Shared {
             table: Mutex::default(),
             wake: Condvar::new(),
@@ -147,7 +146,10 @@ impl LimitWatch {
         };
         thread("deia-limits", Box::new(Shared::watch_processes))?;
         thread("deia-disk", Box::new(Shared::watch_disk))?;
-        thread("deia-end", Box::new(move |shared| end::run(shared, &found)))?;
+        thread(
+            "deia-end",
+            Box::new(move |shared| end::run(shared, &mut found)),
+        )?;
         Ok(Self(shared))
     }
 
