@@ -187,7 +187,13 @@ enum Signals {
 
 /// Ends every descendant of this process, if no tree has any: call when no attempt runs. Returns
 /// pids that would not end.
+///
+/// Whatever has lost its parents is a child of this process by then (a subreaper): without children
+/// there is nothing to look for, and a host full of bots that stop at once is not walked by each.
 pub async fn end_strays(reaper: &Reaper) -> Vec<i32> {
+    if reaper::has_no_children() {
+        return Vec::new();
+    }
     let give_up = Instant::now() + KILL_PATIENCE;
     let mut pause = FIRST_PAUSE;
     loop {

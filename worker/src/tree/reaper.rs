@@ -89,6 +89,27 @@ impl Reaper {
     }
 }
 
+/// Whether the kernel says that this process has no child, zombies too; false where it does not tell
+/// (`CONFIG_PROC_CHILDREN`).
+pub fn has_no_children() -> bool {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
+        return false;
+    };
+    let mut children = threads.map(|thread| std::fs::read(thread?.path().join("children")));
+    children.all(|pids| match pids {
+        Ok(pids) => pids.trim_ascii().is_empty(),
+        // The thread has ended: what it had is another's.
+        Err(e) => e.kind() == io::ErrorKind::NotFound && proc_tells(),
+    })
+}
+
+fn proc_tells() -> bool {
+    std::path::Path::new("/proc/self/task")
+        .join(std::process::id().to_string())
+        .join("children")
+        .exists()
+}
+
 /// The pids of this process's children, zombies too.
 pub fn children() -> Vec<u32> {
     children_of("self")
@@ -113,6 +134,15 @@ pub fn children_of(process: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_is_seen_until_it_is_reaped() {
+        // Other tests of this process have children too.
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        assert!(!has_no_children());
+        child.wait().unwrap();
+        assert!(proc_tells());
+    }
 
     #[tokio::test]
     async fn takes_what_nobody_waits_for_and_leaves_the_rest() {
