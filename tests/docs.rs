@@ -76,6 +76,14 @@ fn is_repository_path(text: &str, top: &BTreeSet<String>) -> bool {
     plain && (folder || file) && top.contains(first)
 }
 
+/// What a link to a heading says.
+fn anchor(line: &str) -> Option<String> {
+    let heading = line.strip_prefix('#')?.trim_start_matches('#').trim();
+    let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    let kept: String = heading.to_lowercase().chars().filter(kept).collect();
+    Some(kept.replace(' ', "-"))
+}
+
 #[test]
 fn every_path_that_is_named_exists() {
     let entries = fs::read_dir(root()).unwrap();
@@ -87,13 +95,27 @@ fn every_path_that_is_named_exists() {
     for document in documents() {
         let text = read(&document);
         for marked in marked(&text) {
-            let beside = document.parent().unwrap().join(&marked);
             let is_link = text.contains(&format!("]({marked})")) && !marked.contains(':');
+            let (path, section) = match marked.split_once('#') {
+                Some((path, section)) if is_link => (path, Some(section)),
+                _ => (marked.as_str(), None),
+            };
+            let beside = document.parent().unwrap().join(path);
             if is_link || is_repository_path(&marked, &top) {
                 seen += 1;
                 assert!(
-                    root().join(&marked).exists() || beside.exists(),
+                    root().join(path).exists() || beside.exists(),
                     "{} names {marked}, which does not exist",
+                    document.display()
+                );
+            }
+            if let Some(section) = section {
+                let named = if path.is_empty() { &document } else { &beside };
+                assert!(
+                    read(named)
+                        .lines()
+                        .any(|line| anchor(line).as_deref() == Some(section)),
+                    "{} names {marked}, which is no heading",
                     document.display()
                 );
             }
