@@ -188,7 +188,11 @@ fn nothing_is_lost_left_or_begun_twice_whatever_happens() {
     let seconds = number("DEIA_CHAOS_SECONDS").unwrap_or(size(20, 1_800));
     println!("DEIA_CHAOS_SEED={seed} DEIA_CHAOS_SECONDS={seconds}");
     let mut rng = Rng::with_seed(seed);
-    let mut daemon = Daemon::builder().config(&config(0.3, 4)).start();
+    // This test plays the service manager: who dies during an upgrade is started again by it alone.
+    let mut daemon = Daemon::builder()
+        .config(&config(0.3, 4))
+        .env("NOTIFY_SOCKET", "/nonexistent/notify")
+        .start();
     daemon.wait_bots(4);
     let load = Load::may_refuse(seed);
     let admin = daemon.admin();

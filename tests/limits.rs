@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use common::{AgentFleet, PATIENCE, PYTHON, processes_of, wait_until};
+use common::{AgentFleet, PATIENCE, PYTHON, descendants, processes_of, wait_until};
 use serde_json::{Value, json};
 
 /// The bot `agent` is ended for this; its task says why, and another bot does the next task.
@@ -139,6 +139,7 @@ impl Drop for Armed {
     }
 }
 
+/// Shown to fail on a daemon that finds no disk full.
 #[test]
 fn a_bot_that_fills_the_disk_is_ended() {
     let _peace = peace();
@@ -197,6 +198,7 @@ impl Drop for Cgroup {
     }
 }
 
+/// Shown to fail on a daemon that moves no process there.
 #[test]
 fn bots_are_in_cgroups_of_their_own_where_one_is_given() {
     let _alone = alone();
@@ -263,7 +265,8 @@ fn without_a_word_of_it_the_hosts_cgroups_are_left_alone() {
     assert!(remedies.contains("Delegate=yes"), "{remedies}");
 }
 
-/// A cgroup v1 with little memory, in which the kernel itself ends the bot.
+/// A cgroup v1 with little memory, in which the kernel itself ends the bot. Shown to fail on a daemon that
+/// does not ask the kernel's count and log.
 #[test]
 fn a_bot_that_the_kernel_ends_for_want_of_memory_is_told_from_one_that_was_killed() {
     let _peace = peace();
@@ -296,6 +299,9 @@ fn a_bot_that_the_kernel_ends_for_want_of_memory_is_told_from_one_that_was_kille
         work.join("started").exists().then_some(())
     });
     // The bot, and not what it started, is the one to go.
+    for below in descendants(bot.pid) {
+        fs::write(format!("/proc/{}/oom_score_adj", below.pid), "-1000").unwrap();
+    }
     fs::write(format!("/proc/{}/oom_score_adj", bot.pid), "1000").unwrap();
     fs::write(work.join("go"), "").unwrap();
     let task = fleet.wait_task(&id, PATIENCE);
@@ -311,7 +317,8 @@ fn a_bot_that_the_kernel_ends_for_want_of_memory_is_told_from_one_that_was_kille
     );
 }
 
-/// Idle means idle: what looks twice a second while bots work sleeps when none does.
+/// Idle means idle: what looks twice a second while bots work sleeps when none does. Shown to
+/// fail on a watch that lets go of nobody.
 #[test]
 fn nobody_is_looked_at_while_nobody_works() {
     let _peace = peace();

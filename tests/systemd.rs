@@ -476,7 +476,8 @@ fn twenty_crashes_and_it_comes_back() {
 }
 
 /// Bots that live on in control groups of their own, under controllers that are on, do not lock the next daemon
-/// out. Shown to fail without the unit's first `ExecStopPost` (systemd: `status=219/CGROUP`, for ever).
+/// out. Shown to fail without the unit's first `ExecStopPost` (systemd: `status=219/CGROUP`, for ever), and
+/// with one that turns controllers off above its bots' cgroups only.
 #[test]
 fn control_groups_of_bots_do_not_lock_the_next_daemon_out() {
     const DIVIDE: &str = "
@@ -485,8 +486,8 @@ fn control_groups_of_bots_do_not_lock_the_next_daemon_out() {
         mkdir -p daemon bots
         for pid in $(cat cgroup.procs); do echo $pid >daemon/cgroup.procs; done
         sleep 1000 >/dev/null 2>&1 &
-        echo $! >bots/cgroup.procs
-        on . && cat cgroup.subtree_control";
+        mkdir -p bots/survivor && echo $! >bots/survivor/cgroup.procs
+        on . && on bots && cat cgroup.subtree_control";
     service("systemd control groups", |machine| {
         let daemon = start(machine);
         // As a daemon divides what it was given: itself in one part, a survivor in another.

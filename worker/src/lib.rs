@@ -27,6 +27,7 @@ pub mod confine;
 pub mod faults;
 pub mod log;
 pub mod pulse;
+pub mod remove;
 pub mod secret_file;
 pub mod session;
 pub mod sink;
@@ -36,11 +37,15 @@ pub mod transcript;
 pub mod tree;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub use session::Exit;
 
 /// Threads for what can only block: name look-ups, small files, walks over `/proc`.
 const MAX_BLOCKING_THREADS: usize = 8;
+
+/// Longer than any bot runs.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// The program `deia worker`: [`run`], with its result as exit code.
 pub fn main() -> ExitCode {
@@ -65,6 +70,9 @@ pub fn run() -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
+        // For ever: where none is left and none can be made (a limit on processes), the runtime panics;
+        // with one, work waits.
+        .thread_keep_alive(FOR_EVER)
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,

@@ -52,6 +52,9 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Longer than any daemon runs.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// A process that is not to be returned to: neither release could be executed.
 const EXIT_NO_RELEASE: u8 = 71;
 
@@ -85,7 +88,8 @@ pub fn run(options: Options) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(32)
-        .thread_keep_alive(Duration::from_secs(2))
+        // For ever: where none is left and none can be made, the runtime panics; with one, work waits.
+        .thread_keep_alive(FOR_EVER)
         .on_thread_start(sigmask::block)
         .enable_all()
         .build();

@@ -174,6 +174,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         key: key.clone(),
         events: events_to,
         outputs: outputs.clone(),
+        pids: pids.clone(),
     };
     tokio::spawn(sessions::accept(listeners.bots.clone(), sessions));
     tokio::spawn(strays.watch());

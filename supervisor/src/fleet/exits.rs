@@ -121,9 +121,12 @@ impl Exits {
     }
 
     async fn end_what_is_left(&self, process: &Watched) {
-        if let Some(cgroups) = &self.evidence.cgroups {
-            // All at once, what has cut its ties too. Where the kernel can't, the walk does it.
-            let _ = cgroups.kill(&process.bot, process.run);
+        if let Some(cgroups) = self.evidence.cgroups.clone() {
+            // All at once, what has cut its ties too. Where the kernel can't, the walk does it. Its locks
+            // may be held for as long as another bot is placed.
+            let (bot, run) = (process.bot.clone(), process.run);
+            let kill = tokio::task::spawn_blocking(move || cgroups.kill(&bot, run));
+            drop(kill.await);
         }
         let begun = Instant::now();
         let (mut pause, mut named) = (FIRST_PAUSE, Vec::new());

@@ -1,8 +1,8 @@
 //! What an earlier daemon of this home left running: its bots, and what they had started.
 //!
 //! A walk over `/proc` finds every process with the fleet's [mark](super::proof). One that has exactly
-//! a bot's mark is the bot, or its child that is about to execute something; whatever has more behind
-//! it was started by it. What was started by a bot
+//! a bot's mark, and no parent that is marked, is the bot; whatever has more behind it was started by
+//! it. What was started by a bot
 //! that is gone belongs to nobody and is ended.
 
 use std::collections::{HashMap, HashSet};
@@ -52,11 +52,16 @@ pub struct Found {
 
 /// Looks through `/proc` for what has a mark of this fleet.
 pub fn look(fleet: &str) -> Found {
-    let marked = marked(fleet);
+    let all = tree::scan(Path::new("/proc"), None);
+    let marked = marked_among(&all, fleet);
     let mut bots: HashMap<String, FoundBot> = HashMap::new();
-    let pids: HashMap<i32, Launch> = marked.iter().map(|p| (p.id.pid, p.launch)).collect();
-    let is_the_bot =
-        |process: &&Marked| !process.below && pids.get(&process.ppid) != Some(&process.launch);
+    let parents: HashMap<i32, i32> = all.iter().map(|p| (p.id.pid, p.ppid)).collect();
+    let with_mark: HashSet<i32> = marked.iter().map(|process| process.id.pid).collect();
+    // A mark is a word that anybody may say: what is below a marked process was started by a bot,
+    // whatever it says. And a bot's child has its mark until it executes something.
+    let is_the_bot = |process: &&Marked| {
+        !process.below && !ancestors(process.id.pid, &parents).any(|pid| with_mark.contains(&pid))
+    };
     for process in marked.iter().filter(is_the_bot) {
         let Some(bot) = hold(process) else { continue };
         // Two of one name are not started; should there be, the older one is in the way.
@@ -147,10 +152,22 @@ struct Marked {
     below: bool,
 }
 
+/// The pids above a process, from its parent up.
+fn ancestors(pid: i32, parents: &HashMap<i32, i32>) -> impl Iterator<Item = i32> {
+    // A look is no snapshot: what was read later may close a circle.
+    std::iter::successors(parents.get(&pid).copied(), |pid| parents.get(pid).copied())
+        .take_while(|pid| *pid > 1)
+        .take(parents.len())
+}
+
 fn marked(fleet: &str) -> Vec<Marked> {
+    marked_among(&tree::scan(Path::new("/proc"), None), fleet)
+}
+
+fn marked_among(all: &[tree::Process], fleet: &str) -> Vec<Marked> {
     let own = std::process::id() as i32;
-    let all = tree::scan(Path::new("/proc"), None).into_iter();
-    all.filter(|process| process.id.pid != own && process.is_alive())
+    all.iter()
+        .filter(|process| process.id.pid != own && process.is_alive())
         .filter_map(|process| {
             let text = mark_of(process.id.pid)?;
             let mark = Mark::parse(&text, fleet)?;
@@ -229,6 +246,23 @@ mod tests {
         std::thread::sleep(Duration::from_millis(200));
         let mut below = start(&format!("{fleet}/coder/{launch}.1"), "sleep 100");
         let mut stray = start(&format!("{fleet}/gone/{}.1", Launch(8)), "setsid sleep 100");
+        // ... and says that it is another bot, with nobody between who would say otherwise.
+        let liar = format!(
+            "env {NONCE_VARIABLE}={fleet}/other/{} sleep 100 & wait",
+            Launch(9)
+        );
+        let mut lies = start(
+            &format!("{fleet}/coder/{launch}"),
+            &format!(
+                "{NONCE_VARIABLE}={fleet}/coder/{launch}.2 sh -c 'env -i sh -c \"$0\" & wait' '{liar}' & wait"
+            ),
+        );
+        std::thread::sleep(Duration::from_millis(200));
+        let found = look(&fleet);
+        assert!(found.bots.iter().all(|bot| bot.bot == "coder"), "{found:?}");
+        lies.kill().unwrap();
+        lies.wait().unwrap();
+        end_of_launch(&fleet, Launch(9), Duration::from_secs(10));
         let mut foreign = start(&format!("x{fleet}/coder/{launch}"), "sleep 100");
         let found = look(&fleet);
         assert_eq!(found.bots.len(), 1, "{found:?}");

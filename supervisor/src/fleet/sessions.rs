@@ -17,12 +17,16 @@ use tokio::io::{AsyncRead, AsyncWriteExt, BufReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::outputs::{NotTaken, Outputs};
+use super::pids::BotPids;
 use super::proof::FleetKey;
 use super::pulse::PulseReader;
 use super::{Answer, FleetEvent, Hello, Line};
 
 /// Connections that have not said who they are yet; more wait to be accepted.
 const MAX_UNPROVEN: usize = 64;
+
+/// ... of processes that are not known as bots: they are told nothing anyway.
+const MAX_STRANGERS: usize = 8;
 
 /// Time for a connection to say who it is and be accepted.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,19 +117,32 @@ pub struct Sessions {
     pub events: mpsc::Sender<FleetEvent>,
     /// Where output goes.
     pub outputs: Outputs,
+    /// Which processes are bots.
+    pub pids: BotPids,
 }
 
 /// Accepts bots until the daemon ends.
 pub async fn accept(listener: Arc<BotsListener>, sessions: Sessions) {
     let unproven = Arc::new(Semaphore::new(MAX_UNPROVEN));
+    let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     loop {
-        let Ok(permit) = unproven.clone().acquire_owned().await else {
-            return;
-        };
         match listener.listener.accept().await {
             Ok(stream) => {
                 let sessions = sessions.clone();
-                tokio::spawn(async move { sessions.serve(Arc::new(stream), permit).await });
+                let (unproven, strangers) = (unproven.clone(), strangers.clone());
+                tokio::spawn(async move {
+                    let peer = peer_pid(&stream);
+                    // A bot waits its turn; what is none takes no bot's place.
+                    let permit = if peer.is_some_and(|pid| sessions.pids.contains(pid)) {
+                        unproven.acquire_owned().await.ok()
+                    } else {
+                        strangers.try_acquire_owned().ok()
+                    };
+                    match permit {
+                        Some(permit) => sessions.serve(Arc::new(stream), peer, permit).await,
+                        None => refused(peer, "no bot is known by this pid"),
+                    }
+                });
             }
             Err(e) => {
                 tracing::error!(event = "bot_accept_failed", error = %e, "cannot accept a bot's connection");
@@ -135,14 +152,19 @@ pub async fn accept(listener: Arc<BotsListener>, sessions: Sessions) {
     }
 }
 
+fn peer_pid(stream: &Stream) -> Option<u32> {
+    let pid = stream.peer_creds().ok()?.pid()?;
+    u32::try_from(pid).ok()
+}
+
 impl Sessions {
     /// One connection, from its first frame to its end.
-    async fn serve(self, stream: Arc<Stream>, unproven: OwnedSemaphorePermit) {
-        let peer_pid = stream
-            .peer_creds()
-            .ok()
-            .and_then(|creds| creds.pid())
-            .and_then(|pid| u32::try_from(pid).ok());
+    async fn serve(
+        self,
+        stream: Arc<Stream>,
+        peer_pid: Option<u32>,
+        unproven: OwnedSemaphorePermit,
+    ) {
         let mut reader = BufReader::new(&*stream);
         let hand_shake =
             tokio::time::timeout(HELLO_TIMEOUT, self.shake_hands(&mut reader, peer_pid)).await;

@@ -46,7 +46,7 @@ pub fn tidy(
     }
     let mut removed = 0;
     for path in superfluous(found, keep, now) {
-        match fs::remove_dir_all(&path) {
+        match deia_worker::remove::remove_all(&path) {
             Ok(()) => removed += 1,
             Err(e) => {
                 tracing::warn!(event = "workdir_not_removed", path = %path.display(), error = %e, "a task's working directory could not be removed");

@@ -76,7 +76,8 @@ impl Rules {
     /// The rules of a bot that was welcomed like this. Reads directories.
     pub fn of(welcome: &Welcome) -> Self {
         let places = &welcome.places;
-        let closed = real(places.closed.iter().map(PathBuf::as_path));
+        // Also what is not there yet: a secret that comes later is as closed.
+        let closed: Vec<PathBuf> = places.closed.iter().map(|path| eventual(path)).collect();
         let mut never = real([places.daemon_home.as_path(), Path::new(ETC_DEIA)]);
         never.extend(closed.iter().cloned());
         let mut rules = Self {
@@ -271,6 +272,15 @@ fn named_files(welcome: &Welcome) -> impl Iterator<Item = &Path> {
 fn real<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<PathBuf> {
     let paths = paths.into_iter();
     paths.filter_map(|path| path.canonicalize().ok()).collect()
+}
+
+/// Where a path leads, or will once it is there, without links.
+fn eventual(path: &Path) -> PathBuf {
+    path.canonicalize()
+        .unwrap_or_else(|_| match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => eventual(parent).join(name),
+            _ => path.to_owned(),
+        })
 }
 
 fn grant(path: PathBuf, access: Access) -> Grant {

@@ -98,6 +98,9 @@ async fn session(bootstrap: Bootstrap) -> Result<(), SessionError> {
     let confined = confine::apply(&welcome).map_err(SessionError::Setup)?;
     let sandbox = confined.sandbox;
     let beat = Beat::new(welcome.heartbeat_ms).map_err(|e| setup("no timer for heartbeats", e))?;
+    // While there can be one: from now on there is a thread for what can only block.
+    let thread = tokio::task::spawn_blocking(|| {}).await;
+    thread.map_err(|e| SessionError::Setup(format!("no thread: {e}")))?;
     let signals = serve::signals().map_err(|e| setup("no signal handlers", e))?;
     link.send(ToSupervisor::Ready {
         sandbox: sandbox.clone(),

@@ -176,6 +176,20 @@ impl Tree {
     }
 }
 
+/// One that is let go before its end (a fault, a bot that is torn down): what it has is killed all the
+/// same, as far as one look finds it, so that nothing runs beside the next attempt.
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if self.planted.is_none() {
+            return;
+        }
+        let all = scan(Path::new("/proc"), Some(&self.nonce));
+        for id in members(&all, &self.known) {
+            send(id, &[Signal::KILL]);
+        }
+    }
+}
+
 /// How a walk signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Signals {
@@ -273,6 +287,26 @@ mod tests {
         let mut tree = Tree::new(Reaper::default());
         assert!(tree.end(Duration::ZERO).await.is_empty());
         assert!(tree.wait().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_that_is_let_go_is_killed_with_all_below_it() {
+        let mut tree = Tree::new(Reaper::default());
+        let script = "setsid sleep 100 & sleep 100";
+        tree.spawn(Command::new("sh").args(["-c", script]), Cell::default())
+            .unwrap();
+        let nonce = tree.nonce().to_owned();
+        let left = || {
+            let all = scan(Path::new("/proc"), Some(&nonce));
+            all.iter().filter(|p| p.marked && p.is_alive()).count()
+        };
+        while left() < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        drop(tree);
+        while left() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use deia::bot::{Actual, BotEnd, LastExit, Wanted};
@@ -45,6 +46,8 @@ pub(super) struct BotEntry {
     /// What was over a limit, where that is why it is being ended.
     pub over: Option<OverLimit>,
     pub session: Option<Session>,
+    /// What its sandbox was told to keep closed.
+    pub closed: Vec<PathBuf>,
     /// Its heartbeats, and what they said.
     pub pulse: Option<PulseReader>,
     pub heart: Heart,
@@ -121,6 +124,7 @@ impl BotEntry {
             placed: false,
             over: None,
             session: None,
+            closed: Vec::new(),
             pulse: None,
             heart: Heart::heard(0),
             version: None,

@@ -212,14 +212,21 @@ impl Engine {
             return;
         };
         let welcome = self.welcome(id, &entry.spec);
+        let closed = welcome.places.closed.clone();
         let terms = Terms {
             slots: welcome.max_concurrent_tasks,
             heartbeat_seconds: self.config.supervision.heartbeat_seconds,
             stop_timeout_seconds: self.config.supervision.stop_timeout_seconds,
         };
         let frame = ToWorker::Welcome(Box::new(welcome));
+        let run = entry.run;
+        if entry.machine.state() == State::Found {
+            // It has just been started: what the store gives to a bot of its name was another's.
+            self.release_what_it_has_not(id, run, &[]);
+        }
         if let Some(entry) = self.bots.get_mut(id) {
             entry.terms = terms;
+            entry.closed = closed;
             entry.heart = Heart::heard(now);
         }
         self.connect(id, hello, frame);
@@ -234,7 +241,8 @@ impl Engine {
         let Some(entry) = self.bots.get(id) else {
             return;
         };
-        let today = self.welcome(id, &entry.spec).terms;
+        let welcome = self.welcome(id, &entry.spec);
+        let (today, closed) = (welcome.terms, welcome.places.closed);
         let run = entry.run;
         let reunion = self.reunite(id, run, &back);
         let taken_over = reunion.kept.len();
@@ -250,6 +258,11 @@ impl Engine {
                 stop_timeout_seconds: back.stop_timeout_ms as f64 / 1000.0,
             };
             entry.outdated |= back.terms != today;
+            entry.closed = closed;
+            // Under other limits than today's it is not looked at for these; it is replaced soon.
+            if entry.outdated {
+                entry.identity = None;
+            }
             entry.version = (version != deia::VERSION).then_some(version);
             entry.heart = Heart::heard(now);
             entry.pulse = pulse;
@@ -346,7 +359,10 @@ impl Engine {
             }
             ToSupervisor::Started { .. } => {}
             // How the command of a bot that is over a limit ended is part of the bot's own end.
-            ToSupervisor::Finished { .. } if self.is_over_limit(id) => {}
+            ToSupervisor::Finished {
+                outcome: Outcome::Failed { .. } | Outcome::Cancelled,
+                ..
+            } if self.is_over_limit(id) => {}
             ToSupervisor::Finished {
                 task,
                 fence,

@@ -222,13 +222,16 @@ impl Engine {
             != self.config.bot_limits.max_concurrent_tasks_per_bot;
         let supervision_changed = old.supervision != self.config.supervision;
         let config = self.config.clone();
+        let closed = self.closed_to_bots();
         for entry in self.bots.values_mut() {
             let Some(pool) = config.bots.iter().find(|pool| pool.name == entry.spec.name) else {
                 continue;
             };
             entry.outdated |= !same_process(&entry.spec, pool)
                 || (slots_changed && pool.max_concurrent_tasks.is_none())
-                || supervision_changed;
+                || supervision_changed
+                // A new secret, of whichever pool, is open to nobody who was started before it.
+                || entry.session.is_some() && !closed.iter().all(|path| entry.closed.contains(path));
             if !entry.outdated {
                 entry.spec = Arc::new(pool.clone());
             }

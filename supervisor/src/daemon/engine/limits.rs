@@ -112,8 +112,8 @@ impl Engine {
         Some(format!("{sandbox}, {cgroup}"))
     }
 
-    /// Where the walls of a bot's sandbox are.
-    pub(super) fn places(&self, id: &str) -> Places {
+    /// The daemon's own files, and every pool's secrets.
+    pub(super) fn closed_to_bots(&self) -> Vec<PathBuf> {
         let home = &self.home;
         let own = [
             &home.deia(),
@@ -126,11 +126,16 @@ impl Engine {
         closed.push(home.root.join("bot-config.yaml"));
         closed.extend(self.closed.iter().cloned());
         closed.extend(self.secrets());
+        closed
+    }
+
+    /// Where the walls of a bot's sandbox are.
+    pub(super) fn places(&self, id: &str) -> Places {
         Places {
-            own: home.bot_own(id),
-            spool: home.spool(),
-            daemon_home: home.root.clone(),
-            closed,
+            own: self.home.bot_own(id),
+            spool: self.home.spool(),
+            daemon_home: self.home.root.clone(),
+            closed: self.closed_to_bots(),
             fleet_processes: self.fleet_processes(),
         }
     }

@@ -256,7 +256,7 @@ impl Engine {
         Reunion { kept, cancels }
     }
 
-    fn release_what_it_has_not(&mut self, id: &Arc<str>, run: Run, kept: &[wire::Kept]) {
+    pub(super) fn release_what_it_has_not(&mut self, id: &Arc<str>, run: Run, kept: &[wire::Kept]) {
         let of_bot = self.in_flight.values().filter(|attempt| {
             attempt.bot == *id && attempt.run == run && attempt.phase == AttemptPhase::Running
         });

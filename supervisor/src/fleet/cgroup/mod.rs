@@ -18,12 +18,13 @@
 mod find;
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use deia::config::Limits;
+use rustix::fs::{FlockOperation, flock};
 
 use super::Run;
 
@@ -41,6 +42,8 @@ const MIB: u64 = 1 << 20;
 pub struct Cgroups {
     root: PathBuf,
     controllers: Controllers,
+    /// Held for as long as the daemon lives: two that divide one cgroup would end each other's bots.
+    _alone: File,
     /// Which start of a bot is in its cgroup. Held over every act: one that comes late must not meet
     /// the bot's next process.
     placed: Mutex<HashMap<String, Run>>,
@@ -91,6 +94,13 @@ impl Cgroups {
     fn divide(root: PathBuf, own_pid: u32) -> Result<Self, String> {
         let shown = root.display();
         let failed = |what: &str, e: io::Error| format!("{shown}/{what}: {e}");
+        let alone = File::open(&root).map_err(|e| failed("", e))?;
+        let locked = flock(&alone, FlockOperation::NonBlockingLockExclusive);
+        locked.map_err(|_| {
+            format!(
+                "{shown} is divided by another deia: name another cgroup in {VARIABLE}, or none"
+            )
+        })?;
         for part in [DAEMON, BOTS] {
             make(&root.join(part)).map_err(|e| failed(part, e))?;
         }
@@ -111,6 +121,7 @@ impl Cgroups {
         Ok(Self {
             root,
             controllers,
+            _alone: alone,
             placed: Mutex::default(),
         })
     }
@@ -149,9 +160,10 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Takes note of a process that an earlier daemon has placed, and sets its limits again: a service
-    /// manager may have turned the controllers off meanwhile. Returns whether it is in the bot's cgroup
-    /// and under its limits.
+    /// Takes note of a process that an earlier daemon has placed, and sets its limits again where they
+    /// are gone: a service manager may have turned the controllers off meanwhile. What it was started
+    /// with stays, and what it has already it may keep. Returns whether it is in the bot's cgroup and
+    /// under limits.
     pub fn adopt(&self, bot: &str, run: Run, pid: u32, limits: &Limits) -> bool {
         let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
         let leaf = self.leaf(bot);
@@ -159,7 +171,17 @@ impl Cgroups {
             return false;
         }
         placed.insert(bot.to_owned(), run);
-        self.limit(&leaf, limits).is_ok()
+        let read = |file: &str| fs::read_to_string(leaf.join(file)).unwrap_or_default();
+        let number = |file: &str| read(file).trim().parse::<u64>().ok();
+        let kept = |limit: &str, now: &str| number(limit).or_else(|| number(now)).unwrap_or(0);
+        let limit = |limit: &str, now: &str, today: u64| match number(limit) {
+            Some(_) => Ok(()),
+            None => fs::write(leaf.join(limit), today.max(kept(limit, now)).to_string()),
+        };
+        let memory = limits.memory_mb.saturating_mul(MIB);
+        let has = self.controllers;
+        (!has.memory || limit("memory.max", "memory.current", memory).is_ok())
+            && (!has.pids || limit("pids.max", "pids.current", limits.processes.into()).is_ok())
     }
 
     fn limit(&self, leaf: &Path, limits: &Limits) -> Result<(), String> {
@@ -328,6 +350,34 @@ mod tests {
             assert_eq!(read(&format!("bots/coder/{file}")), expected, "{file}");
         }
         assert_eq!(cgroups.pids("coder", 1), [77]);
+    }
+
+    #[test]
+    fn two_daemons_do_not_divide_one() {
+        let (root, _cgroups) = pretended(&[]);
+        let refusal = Cgroups::divide(root.path().to_owned(), 43).unwrap_err();
+        assert!(refusal.contains("another deia"), "{refusal}");
+    }
+
+    #[test]
+    fn an_adopted_bot_keeps_what_it_was_given_and_what_it_has() {
+        let (root, cgroups) = pretended(&[]);
+        fs::create_dir(root.path().join("bots/coder")).unwrap();
+        let write = |file: &str, text: &str| {
+            fs::write(root.path().join("bots/coder").join(file), text).unwrap();
+        };
+        let read =
+            |file: &str| fs::read_to_string(root.path().join("bots/coder").join(file)).unwrap();
+        write("cgroup.procs", "77\n");
+        write("memory.max", "max\n");
+        write("memory.current", "209715200\n");
+        write("pids.max", "3\n");
+        assert!(cgroups.adopt("coder", 1, 77, &limits()));
+        assert_eq!(
+            (read("memory.max").as_str(), read("pids.max").as_str()),
+            ("209715200", "3\n")
+        );
+        assert!(!cgroups.adopt("coder", 1, 78, &limits()));
     }
 
     #[test]

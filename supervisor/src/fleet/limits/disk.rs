@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use deia_worker::confine;
 use deia_worker::tree::Process;
 
 use super::measure::Forest;
@@ -37,7 +38,9 @@ pub fn over(watched: &Watched, host: &Forest) -> Option<Over> {
             return Some(over(Limited::Work(task.clone()), measured));
         }
     }
-    let measured = held(own, allowed);
+    // Not what is on its way out already, see `super::end`.
+    let parts = [confine::HOME, confine::TEMPORARY].map(|part| held(&own.join(part), allowed));
+    let measured = parts.into_iter().fold(0, u64::saturating_add);
     if measured > allowed {
         return Some(over(Limited::Own, measured));
     }

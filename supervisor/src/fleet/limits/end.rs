@@ -221,11 +221,9 @@ fn pids() -> impl Iterator<Item = i32> {
 
 /// A HOME that is full would end the bot's next process as well: it gets an empty one.
 fn set_aside(own: &Path, watched: &Watched) -> Option<PathBuf> {
-    let aside = own.join(format!(
-        "{}{}",
-        deia_worker::confine::DISCARDED,
-        watched.run
-    ));
+    let Identity { pid, started } = watched.process;
+    let aside = format!("{}{pid}-{started}", deia_worker::confine::DISCARDED);
+    let aside = own.join(aside);
     let home = own.join(deia_worker::confine::HOME);
     std::fs::rename(home, &aside).ok()?;
     tracing::warn!(event = "bot_home_emptied", bot_id = %watched.bot, "the bot's HOME was over limits.disk_mb; it gets an empty one");
@@ -236,6 +234,6 @@ fn set_aside(own: &Path, watched: &Watched) -> Option<PathBuf> {
 fn discard(full: Option<PathBuf>) {
     if let Some(full) = full {
         let remover = std::thread::Builder::new().name("deia-discard".into());
-        let _ = remover.spawn(move || std::fs::remove_dir_all(full));
+        let _ = remover.spawn(move || deia_worker::remove::remove_all(&full));
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use deia::task::{Fence, TaskId};
 
 use crate::confine::{DISCARDED, TEMPORARY};
+use crate::remove::remove_all;
 
 /// The directory of an attempt, below the bot's own one.
 pub fn directory(own: &Path, task: &TaskId, fence: Fence) -> PathBuf {
@@ -44,7 +45,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 fn remove(directories: Vec<PathBuf>) {
     tokio::task::spawn_blocking(move || {
         for directory in directories {
-            let _ = fs::remove_dir_all(directory);
+            let _ = remove_all(&directory);
         }
     });
 }
