@@ -82,6 +82,7 @@ fn a_bot_that_takes_too_much_memory_is_ended_and_it_is_said() {
     assert!(took < SOON, "{took:?}");
 }
 
+/// Shown to fail on a daemon that watches nobody, within a control group that bounded the bomb.
 #[test]
 fn a_fork_bomb_is_ended_with_all_its_processes() {
     let _alone = alone();
