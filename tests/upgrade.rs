@@ -331,6 +331,31 @@ fn a_pinned_release_is_what_the_next_start_becomes_until_another_upgrade() {
     );
 }
 
+/// Shown to fail on a daemon that does not write down who was stopped.
+#[test]
+fn a_bot_that_an_operator_stopped_stays_stopped_whatever_happens_to_the_daemon() {
+    let mut daemon = start();
+    daemon.ctl(&["bot", "stop", "sh-2"]).ok();
+    let is_stopped = |daemon: &Daemon| {
+        let bot = daemon.get("/api/bots/sh-2").ok();
+        (bot["actual"] == "stopped").then_some(bot)
+    };
+    wait_until(PATIENCE, "it is stopped", || is_stopped(&daemon));
+    daemon.ctl(&["upgrade"]).ok();
+    daemon.wait_bots(2);
+    let bot = is_stopped(&daemon).expect("stopped after an upgrade");
+    assert!(bot["explanation"].to_string().contains("operator"), "{bot}");
+    daemon.kill9();
+    daemon.restart();
+    daemon.wait_bots(2);
+    assert!(is_stopped(&daemon).is_some(), "stopped after a crash");
+    daemon.ctl(&["bot", "start", "sh-2"]).ok();
+    daemon.wait_bots(3);
+    daemon.kill9();
+    daemon.restart();
+    daemon.wait_bots(3);
+}
+
 #[test]
 fn a_stop_that_meets_an_upgrade_is_a_stop() {
     let rounds = size(10, 150);

@@ -207,6 +207,7 @@ pub struct ScaleDownAnswer {
 
 /// `POST /api/scaling/limits`. What is missing stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct LimitsRequest {
     /// At least this many bots.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@ use crate::time::Timestamp;
 
 /// `POST /api/upgrade`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct UpgradeRequest {
     /// The release to switch to; it stays, also across restarts, until another package is installed
     /// or another upgrade asked for. Missing: the file at the path the daemon was started by.

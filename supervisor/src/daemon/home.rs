@@ -119,6 +119,11 @@ impl Home {
         self.config.join("limits-override.json")
     }
 
+    /// Which bots an operator has stopped.
+    pub fn held_bots(&self) -> PathBuf {
+        self.config.join("stopped-bots.json")
+    }
+
     /// Takes the home for this process. Kept as long as the lock lives; never inherited by a bot.
     ///
     /// # Errors

@@ -145,6 +145,21 @@ impl Engine {
             (_, ExitCause::Oom, None) => {
                 format!("the bot {id} was ended by the kernel: the host ran out of memory")
             }
+            (
+                _,
+                ExitCause::HeartbeatTimeout
+                | ExitCause::TaskTimeout
+                | ExitCause::StartTimeout
+                | ExitCause::Protocol,
+                None,
+            ) => {
+                let exit = LastExit {
+                    code: None,
+                    signal: None,
+                    cause,
+                };
+                format!("the bot {id} was ended by the daemon: it {exit}")
+            }
             (Exit::Code(code), ..) => format!("the bot {id} ended with code {code}"),
             (Exit::Signal(signal), ..) => format!("the bot {id} was ended by signal {signal}"),
             (Exit::Unknown, ..) => format!("the bot {id} ended"),

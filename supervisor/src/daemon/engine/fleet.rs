@@ -85,9 +85,12 @@ impl Engine {
                 let id: Arc<str> = pool.bot_id(n).into();
                 wanted.insert(id.clone());
                 order.push(id.clone());
-                self.bots
-                    .entry(id)
-                    .or_insert_with(|| BotEntry::new(spec.clone()));
+                let held = self.held.contains(&*id);
+                self.bots.entry(id).or_insert_with(|| {
+                    let mut entry = BotEntry::new(spec.clone());
+                    entry.held = held;
+                    entry
+                });
             }
         }
         let others: Vec<Arc<str>> = self
@@ -468,9 +471,48 @@ impl Engine {
         })
     }
 
+    /// An operator's stop of a bot holds, also for the next daemon, until it is started again.
     fn set_held(&mut self, id: &str, held: bool) {
         if let Some(entry) = self.bots.get_mut(id) {
             entry.held = held;
+        }
+        let changed = match held {
+            true => self.held.insert(id.to_owned()),
+            false => self.held.remove(id),
+        };
+        if !changed {
+            return;
+        }
+        self.held_turn += 1;
+        let (path, held, turn) = (self.home.held_bots(), self.held.clone(), self.held_turn);
+        tokio::task::spawn_blocking(move || {
+            // Two at once write one after the other, and who comes late does not write what is older.
+            static WRITTEN: Mutex<u64> = Mutex::new(0);
+            let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+            if *written > turn {
+                return;
+            }
+            *written = turn;
+            let text = serde_json::to_vec(&held).map_err(io::Error::other);
+            if let Err(e) = text.and_then(|text| crate::durable::write(&path, &text)) {
+                tracing::error!(event = "stopped_bots_not_kept", error = %e, path = %path.display(), "which bots were stopped by hand could not be written; the next daemon would start them");
+            }
+        });
+    }
+
+    /// Bots that an operator stopped before the daemon was started.
+    pub(super) fn load_held(&mut self) {
+        let path = self.home.held_bots();
+        let read = std::fs::read(&path).map(|text| serde_json::from_slice(&text));
+        match read {
+            Ok(Ok(held)) => self.held = held,
+            Ok(Err(e)) => {
+                tracing::error!(event = "stopped_bots_unreadable", error = %e, path = %path.display(), "which bots were stopped by hand could not be read; they are started");
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => {
+                tracing::error!(event = "stopped_bots_unreadable", error = %e, path = %path.display(), "which bots were stopped by hand could not be read; they are started");
+            }
         }
     }
 

@@ -26,7 +26,7 @@ mod tasks;
 mod timers;
 mod views;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -162,6 +162,10 @@ pub struct Engine {
 
     limits: Limits,
     overridden: Option<fleet::Override>,
+    /// Bots that an operator has stopped.
+    held: BTreeSet<String>,
+    /// How often that has changed.
+    held_turn: u64,
     last_scale_up: Option<Timestamp>,
     last_scale_down: Option<Timestamp>,
     scaling: scaling::Scaling,
@@ -245,6 +249,8 @@ impl Engine {
             store_fault: None,
             store_again_armed: false,
             overridden: None,
+            held: BTreeSet::new(),
+            held_turn: 0,
             last_scale_up: None,
             last_scale_down: None,
             scaling: scaling::Scaling::default(),
@@ -254,6 +260,7 @@ impl Engine {
             leave_by: 0,
             condition_stale: true,
         };
+        engine.load_held();
         engine.take_over(&mut committed, parts.estate).await?;
         engine.begin();
         let _ = ready.send(());

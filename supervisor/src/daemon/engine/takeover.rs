@@ -134,6 +134,7 @@ impl Engine {
         let pid = found.process.pid.unsigned_abs();
         let mut entry = BotEntry::new(self.pool_of(&id));
         entry.run = run;
+        entry.held = self.held.contains(&*id);
         entry.launch = found.launch;
         entry.old_release = (!found.same_program).then(|| self.now());
         let handle = found.pidfd.try_clone().map(ProcessHandle::from);

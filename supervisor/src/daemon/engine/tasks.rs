@@ -246,7 +246,8 @@ impl Engine {
     /// The backend has begun.
     pub(super) fn started(&mut self, id: &TaskId, fence: Fence) {
         if let Some(attempt) = self.in_flight.get_mut(id).filter(|a| a.fence == fence) {
-            attempt.started_at = Some(Timestamp::now());
+            // A bot that is back says it again.
+            attempt.started_at.get_or_insert_with(Timestamp::now);
             tracing::info!(event = "task_started", bot_id = %attempt.bot, task_id = %id, attempt = fence.attempt, "task started");
         }
     }
