@@ -126,6 +126,8 @@ impl Engine {
         if self.bots.get(id).is_some_and(stopped) {
             self.bots.remove(id);
             self.order.retain(|other| other != id);
+            // It is no bot any more: should there be one of its name again, nobody has stopped that one.
+            self.set_held(id, false);
         }
     }
 

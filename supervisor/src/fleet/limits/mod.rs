@@ -9,7 +9,7 @@
 //!                               '--> over: stop the tree, OverLimit to the main loop, kill the tree
 //! ```
 //!
-//! Processes are counted sooner when the host's number of threads rises, see [`GLANCE`].
+//! Processes are counted sooner when the host's number of threads rises, see `GLANCE`.
 //!
 //! Memory is the sum of the processes' PSS, in which what is shared counts once; it is looked at only
 //! when the resident sizes, which count it several times, are near the limit. Where a cgroup has the
