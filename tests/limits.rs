@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use common::{AgentFleet, PATIENCE, PYTHON, descendants, processes_of, wait_until};
+use common::{AgentFleet, PATIENCE, PYTHON, processes_of, wait_until};
 use serde_json::{Value, json};
 
 /// The bot `agent` is ended for this; its task says why, and another bot does the next task.
@@ -292,18 +292,15 @@ fn a_bot_that_the_kernel_ends_for_want_of_memory_is_told_from_one_that_was_kille
     let bot = fleet.process("agent");
     fs::write(v1.join("cgroup.procs"), bot.pid.to_string()).unwrap();
     let script = format!(
-        "touch started; while [ ! -e go ]; do sleep 0.05; done; {PYTHON} -c 'x = b\"x\" * (60 << 20)'"
+        "touch started; while [ ! -e go ]; do sleep 0.05; done; for n in 1 2 3 4; do \
+         {PYTHON} -c 'import time; x = b\"x\" * (15 << 20); time.sleep(60)' & done; wait"
     );
     let id = fleet.submit_with(&json!({"content": script, "pool": "agent"}));
     let work = fleet.home().join(".deia/work").join(&id);
     wait_until(PATIENCE, "the task runs", || {
         work.join("started").exists().then_some(())
     });
-    // The bot, and not what it started, is the one to go.
-    for below in descendants(bot.pid) {
-        // One that sleeps for a moment may be gone by now.
-        let _ = fs::write(format!("/proc/{}/oom_score_adj", below.pid), "-1000");
-    }
+    // The bot, and not what it started, is the one to go: of four that share the memory each has less.
     fs::write(format!("/proc/{}/oom_score_adj", bot.pid), "1000").unwrap();
     fs::write(work.join("go"), "").unwrap();
     let task = fleet.wait_task(&id, PATIENCE);
