@@ -115,7 +115,7 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; tasks.retention_days, whole(1, 36_500), "Days an ended task is kept."),
     key!(Config; tasks.max_kept, whole(1, 1_000_000_000), "Ended tasks that are kept at most."),
     key!(Config; tasks.workdir_keep.days, whole(0, 36_500), "Days a fresh working directory is kept."),
-    key!(Config; tasks.workdir_keep.mb, whole(0, 1_000_000_000), "MiB of fresh working directories that are kept, over all."),
+    key!(Config; tasks.workdir_keep.mb, whole(0, 1_000_000_000), "MiB of fresh working directories that are kept, over all, as they take room on the disk."),
     key!(Config; supervision.heartbeat_seconds, SECONDS, "Seconds between two heartbeats of a bot."),
     key!(Config; supervision.start_timeout_seconds, SECONDS, "Seconds from the start of a bot until it must be ready."),
     key!(Config; supervision.stop_timeout_seconds, SECONDS, "Seconds from TERM to KILL."),

@@ -18,7 +18,6 @@ use crate::brain::bot::{Drain, Event};
 use crate::brain::demand::PoolFacts;
 use crate::brain::plan::Limits;
 use crate::daemon::command::{BotAct, Refused, Reply};
-use crate::fleet::workdirs;
 use crate::logs::rotate_held;
 
 /// Bots one fleet may have.
@@ -529,13 +528,18 @@ impl Engine {
         let (work, keep) = (self.home.work(), self.config.tasks.workdir_keep.clone());
         let looked_at = SystemTime::now();
         let running: HashSet<String> = self.in_flight.keys().map(ToString::to_string).collect();
+        let tidier = self.workdirs.clone();
         tokio::task::spawn_blocking(move || {
             for file in files {
                 if let Err(e) = rotate_held(&file, logging.max_file_mb << 20, logging.keep_files) {
                     tracing::warn!(event = "rotation_failed", file = %file.display(), error = %e, "what a bot printed could not be rotated");
                 }
             }
-            if let Err(e) = workdirs::tidy(&work, &keep, &running, looked_at) {
+            // One look at a time: the last one may not be done yet.
+            let Ok(mut tidier) = tidier.try_lock() else {
+                return;
+            };
+            if let Err(e) = tidier.tidy(&work, &keep, &running, looked_at) {
                 tracing::warn!(event = "workdirs_not_tidied", path = %work.display(), error = %e, "tasks' working directories could not be looked through");
             }
         });

@@ -28,7 +28,7 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deia::config::Config;
@@ -55,6 +55,7 @@ use crate::fleet::limits::LimitWatch;
 use crate::fleet::oom::Evidence;
 use crate::fleet::outputs::Outputs;
 use crate::fleet::spawn::Spawner;
+use crate::fleet::workdirs::Tidier;
 use crate::fleet::{FleetEvent, Run};
 use crate::store::{Committed, Op, Outcome, Ready, Store, StoreError, Ticket};
 
@@ -135,6 +136,8 @@ pub struct Engine {
     epoch: Instant,
     condition: watch::Sender<Condition>,
     service: Option<Service>,
+    /// Looks through tasks' working directories, on another thread.
+    workdirs: Arc<Mutex<Tidier>>,
 
     dispatcher: Dispatcher,
     bots: BTreeMap<Arc<str>, BotEntry>,
@@ -231,6 +234,7 @@ impl Engine {
             epoch: parts.epoch,
             condition: parts.condition,
             service: parts.service.map(Service::new),
+            workdirs: Arc::default(),
             dispatcher: Dispatcher::default(),
             bots: BTreeMap::new(),
             order: Vec::new(),
