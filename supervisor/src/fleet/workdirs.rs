@@ -3,7 +3,7 @@
 //! There may be hundreds of thousands of them, so what is kept of them in memory does not grow with
 //! them: a first look adds up, by the minute of their last change, what they take; from that it is
 //! known which minutes go, and the one in which the room ends is looked at in detail. And looking costs
-//! time, so it is done when something may have to go, and at most [`SHARE`] of the time.
+//! time, so it is done when something may have to go, and at most a fiftieth of the time.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, DirEntry, Metadata};
