@@ -103,10 +103,13 @@ fn a_fork_bomb_is_ended_with_all_its_processes() {
 /// Each process makes two and is gone; each makes two in sessions of their own after a moment, and is
 /// gone; each makes two after a moment, and waits.
 const BOMBS: [&str; 3] = [
-    "b() { [ -e ARMED ] || exit; b | b & }; b; sleep 600",
-    "cat > comet <<'END'\n[ -e ARMED ] || exit\nsleep 0.3; for n in 1 2; do setsid sh comet & done\nEND\nsh comet; sleep 600",
-    "b() { [ -e ARMED ] || exit; sleep 0.1; b & b & wait; }; b",
+    "b() { ARMED || exit; b | b & }; b; sleep 600",
+    "cat > comet <<'END'\nARMED || exit\nsleep 0.3; for n in 1 2; do setsid sh comet & done\nEND\nsh comet; sleep 600",
+    "b() { ARMED || exit; sleep 0.1; b & b & wait; }; b",
 ];
+
+/// How long a bomb goes on at most.
+const FUSE: Duration = Duration::from_secs(15);
 
 /// Held by a test that sets off a bomb, and by each that has to be on time.
 static PEACE: RwLock<()> = RwLock::new(());
@@ -119,7 +122,8 @@ fn peace() -> RwLockReadGuard<'static, ()> {
     PEACE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A bomb that nothing ends makes no more processes when the test gives up: it is gone with a file.
+/// A bomb that nothing ends makes no more processes when the test gives up (it is gone with a file), nor
+/// after [`FUSE`], should the test be gone itself.
 struct Armed(PathBuf);
 
 impl Armed {
@@ -127,10 +131,15 @@ impl Armed {
         let file = self.0.join("files/armed");
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, "").unwrap();
-        format!(
-            "echo begun; {}",
-            bomb.replace("ARMED", file.to_str().unwrap())
-        )
+        let uptime = fs::read_to_string("/proc/uptime").unwrap();
+        let now: u64 = uptime.split('.').next().unwrap().parse().unwrap();
+        let until = now + FUSE.as_secs();
+        // What the shell can do without another process.
+        let armed = format!(
+            "read up idle < /proc/uptime; [ -e {} ] && [ ${{up%.*}} -lt {until} ]",
+            file.display()
+        );
+        format!("echo begun; {}", bomb.replace("ARMED", &armed))
     }
 }
 
