@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use deia_worker::tree::{Identity, Process, scan};
+use deia_worker::tree::{Identity, Process, identify, scan};
 
 use super::{Limited, Over};
 
@@ -17,8 +17,24 @@ const NEAR: (u64, u64) = (3, 4);
 /// Gives this thread the first turn, where the daemon may (root): it has little to do, and that matters
 /// when processes are too many.
 pub fn go_first() {
-    let _ = rustix::process::setpriority_process(None, -20);
+    let _ = rustix::process::setpriority_process(None, MOST_URGENT);
 }
+
+/// Gives each thread of another process the first turn, where the daemon may.
+pub fn let_go_first(process: Identity) {
+    if identify(process.pid.unsigned_abs()) != Some(process) {
+        return;
+    }
+    let threads = std::fs::read_dir(format!("/proc/{}/task", process.pid));
+    let threads = threads.into_iter().flatten().flatten();
+    let tids = threads.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    for tid in tids.filter_map(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::setpriority_process(Some(tid), MOST_URGENT);
+    }
+}
+
+/// What the kernel calls the least nice.
+const MOST_URGENT: i32 = -20;
 
 /// The daemon's session goes first, where the daemon may say so (root), as long as this lives: Linux
 /// shares the processors among sessions before it looks at what goes first in each, and a bomb may
