@@ -49,7 +49,6 @@ const fn words(words: &'static [&'static str]) -> Rule {
 
 const MESSAGES: &str = "comes with messages between bots";
 const HEALTH: &str = "comes with health and alerts";
-const LEARNING: &str = "comes with learned routing";
 const BACKUP: &str = "comes with backup and restore";
 const AUDIT: &str = "comes with the audit trail";
 const DEGRADE: &str = "comes with degraded operation";
@@ -82,17 +81,17 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; timeouts.scaling_evaluation_interval_seconds, WHOLE_SECONDS, "Seconds between two scaling evaluations. A task that no running bot can take does not wait for the next one."),
     key!(Config; timeouts.config_reload_check_interval_seconds, WHOLE_SECONDS, "Seconds after which a changed file is noticed at the latest."),
     key!(Config; feature_flags.messaging_enabled, Rule::Switch, "Messages between bots.").not_yet(MESSAGES),
-    key!(Config; feature_flags.adaptive_scheduling_enabled, Rule::Switch, "What was learned steers routing.").not_yet(LEARNING),
+    key!(Config; feature_flags.adaptive_scheduling_enabled, Rule::Switch, "What was learned of bots steers routing. Off: it is learned, and load and success alone decide."),
     key!(Config; feature_flags.health_monitoring_enabled, Rule::Switch, "Health samples and alerts.").not_yet(HEALTH),
     key!(Config; feature_flags.auto_scaling_enabled, Rule::Switch, "Bots are added and removed by load, within the limits. Off: only the limits, the pools' `min` and steps by hand decide; a pool without a minimum gets no bot by itself."),
     key!(Config; feature_flags.audit_logging_enabled, Rule::Switch, "The audit trail.").not_yet(AUDIT),
     key!(Config; feature_flags.graceful_degradation_enabled, Rule::Switch, "Degrade by steps when backends are down.").not_yet(DEGRADE),
     key!(Config; feature_flags.request_validation_enabled, Rule::Switch, "Refuse tasks with dangerous content.").not_yet(VALIDATION),
     key!(Config; feature_flags.performance_profiling_enabled, Rule::Switch, "Timings in the log.").not_yet(TELEMETRY),
-    key!(Config; learning.learning_rate, Rule::Number { min: 0.0, max: 1.0, ends: Ends::Excluded }, "Weight of a new sample in the moving averages.").not_yet(LEARNING),
-    key!(Config; learning.min_samples_for_recommendation, whole(0, 1_000_000), "Samples before a bot is recommended.").not_yet(LEARNING),
-    key!(Config; learning.min_confidence_threshold, FRACTION, "Confidence below which a recommendation is not followed; a fraction.").not_yet(LEARNING),
-    key!(Config; learning.reset_learning_on_major_version_change, Rule::Switch, "Forget what was learned when `version` changes its first number.").not_yet(LEARNING),
+    key!(Config; learning.learning_rate, Rule::Number { min: 0.0, max: 1.0, ends: Ends::Excluded }, "Weight of a new sample in the moving averages."),
+    key!(Config; learning.min_samples_for_recommendation, whole(0, 1_000_000), "Results on a kind of work before what was learned of a bot counts; 0 is 1."),
+    key!(Config; learning.min_confidence_threshold, FRACTION, "Confidence below which a recommendation is not followed; a fraction."),
+    key!(Config; learning.reset_learning_on_major_version_change, Rule::Switch, "Forget what was learned when `version` changes its first number."),
     key!(Config; persistence.backup_enabled, Rule::Switch, "Periodic backups.").not_yet(BACKUP),
     key!(Config; persistence.backup_interval_minutes, whole(1, 525_600), "Minutes between two backups.").not_yet(BACKUP),
     key!(Config; persistence.backup_retention_days, whole(1, 36_500), "Days a backup is kept.").not_yet(BACKUP),

@@ -242,6 +242,7 @@ fn finishes(epoch: u64, seqs: &[Seq]) -> Vec<Op> {
         seq: *seq,
         fence: Fence { epoch, attempt: 1 },
         started_at: Some(at),
+        choice: None,
         at,
         end: End::Succeeded(Box::new(TaskResult {
             output: "y".repeat(256),

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use deia::time::Timestamp;
 
 use super::demand::{Demand, PoolFacts};
-use super::route::{self, Candidate};
+use super::learn::{Learning, OfBot, Rules, Sample};
+use super::route::{self, Candidate, EXPLORE_SHARE, Terms, Weighing};
 use super::window::{Lane, Place, Waiting};
-use crate::store::{Ready, Seq};
+use crate::store::{LearnedRow, Ready, Seq};
 
 /// One choice in this many looks at age before priority.
 pub const AGEING_SHARE: u64 = 16;
@@ -35,7 +36,14 @@ struct Slots {
     load: u32,
     max: u32,
     open: bool,
-    success_rate: f64,
+    /// What [`Dispatcher::learning`] knows of it.
+    known: OfBot,
+}
+
+impl Slots {
+    fn is_free(&self) -> bool {
+        self.open && self.load < self.max
+    }
 }
 
 /// A task for a bot. The slot is reserved.
@@ -45,8 +53,8 @@ pub struct Choice {
     pub waiting: Waiting,
     /// The bot.
     pub bot: Arc<str>,
-    /// The bot's score.
-    pub score: f64,
+    /// Why this one.
+    pub weighing: Weighing,
 }
 
 /// What would happen to a new task.
@@ -56,8 +64,8 @@ pub enum Admission {
     Direct {
         /// The bot.
         bot: Arc<str>,
-        /// Its score.
-        score: f64,
+        /// Why this one.
+        weighing: Weighing,
     },
     /// It waits.
     Wait,
@@ -65,6 +73,23 @@ pub enum Admission {
     Unsuitable,
     /// Too many different demands wait already.
     TooManyDemands,
+}
+
+/// Why a bot does not have a task that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Its pool can never do it.
+    Unsuitable,
+    /// Another bot is asked for by name.
+    AnotherIsNamed,
+    /// It takes no tasks now.
+    Closed,
+    /// It has so many tasks already, which is all it may have.
+    Full(u32),
+    /// Its model server has so many tasks already, which is all it may have.
+    ServerFull(u32),
+    /// None: others are first.
+    OthersFirst,
 }
 
 /// See the module.
@@ -77,6 +102,9 @@ pub struct Dispatcher {
     /// Lanes in which something waits since a moment ago.
     fresh: Vec<Arc<str>>,
     choices: u64,
+    /// Choices among bots.
+    weighings: u64,
+    learning: Learning,
     /// Tasks with a model server, over all pools that use it.
     in_flight: HashMap<Arc<str>, u32>,
 }
@@ -125,7 +153,7 @@ impl Dispatcher {
                 load: 0,
                 max,
                 open: true,
-                success_rate: 1.0,
+                known: self.learning.of(bot),
             }),
         }
     }
@@ -141,7 +169,7 @@ impl Dispatcher {
                 load: 1,
                 max: 0,
                 open: false,
-                success_rate: 1.0,
+                known: self.learning.of(bot),
             }),
         }
         self.served(pool, 1);
@@ -166,16 +194,55 @@ impl Dispatcher {
     }
 
     /// An attempt of the bot brought a result, or failed.
-    pub fn learn(&mut self, bot: &str, succeeded: bool) {
-        if let Some(slots) = self.slots.iter_mut().find(|s| *s.bot == *bot) {
-            slots.success_rate = route::success_rate_after(slots.success_rate, succeeded);
+    pub fn learn(&mut self, bot: &Arc<str>, sample: &Sample) {
+        self.learning.record(bot, sample);
+        let known = self.learning.of(bot);
+        if let Some(slots) = self.slots.iter_mut().find(|s| s.bot == *bot) {
+            slots.known = known;
+        }
+    }
+
+    /// What was learned.
+    pub fn learning(&self) -> &Learning {
+        &self.learning
+    }
+
+    /// The rules of learning have changed.
+    pub fn learn_by(&mut self, rules: Rules) {
+        self.learning.configure(rules);
+    }
+
+    /// What an earlier daemon learned.
+    pub fn load_learned(&mut self, rows: Vec<LearnedRow>) {
+        self.learning.load(rows);
+        self.refresh();
+    }
+
+    /// What was learned is forgotten.
+    pub fn forget_learned(&mut self) {
+        self.learning.forget();
+        self.refresh();
+    }
+
+    /// What was learned and is not in the store yet.
+    pub fn take_learned(&mut self) -> Vec<LearnedRow> {
+        self.learning.take_changed()
+    }
+
+    /// The store did not take it.
+    pub fn put_back_learned(&mut self, rows: Vec<LearnedRow>) {
+        self.learning.put_back(rows);
+    }
+
+    fn refresh(&mut self) {
+        for slots in &mut self.slots {
+            slots.known = self.learning.of(&slots.bot);
         }
     }
 
     /// The bot's success rate.
     pub fn success_rate(&self, bot: &str) -> f64 {
-        let slots = self.slots.iter().find(|s| *s.bot == *bot);
-        slots.map_or(1.0, |s| s.success_rate)
+        self.learning.of(bot).success_rate
     }
 
     /// Tasks the bot has.
@@ -185,7 +252,7 @@ impl Dispatcher {
     }
 
     /// Decides about a new task.
-    pub fn admit(&mut self, demand: &Demand, text: &Arc<str>) -> Admission {
+    pub fn admit(&mut self, demand: &Demand, text: &Arc<str>, now: Timestamp) -> Admission {
         let (served_by, waits) = match self.lanes.get(text) {
             Some(lane) => (lane.served_by.clone(), !lane.is_idle()),
             None => {
@@ -196,10 +263,10 @@ impl Dispatcher {
         if !served_by.contains(&true) {
             return Admission::Unsuitable;
         }
-        if !waits && let Some((index, score)) = self.best(&served_by, demand.bot.as_deref()) {
+        if !waits && let Some((index, weighing)) = self.best(&served_by, demand, now) {
             return Admission::Direct {
                 bot: self.reserve(index),
-                score,
+                weighing,
             };
         }
         if self.lanes.len() >= MAX_LANES && !self.lanes.contains_key(text) {
@@ -240,11 +307,8 @@ impl Dispatcher {
     pub fn next(&mut self, now: Timestamp) -> Option<Choice> {
         let free: Vec<bool> = (0..self.pools.len())
             .map(|pool| {
-                self.has_room(pool)
-                    && self
-                        .slots
-                        .iter()
-                        .any(|s| s.pool == Some(pool) && s.open && s.load < s.max)
+                let mut slots = self.slots.iter();
+                self.has_room(pool) && slots.any(|s| s.pool == Some(pool) && s.is_free())
             })
             .collect();
         if !free.contains(&true) {
@@ -258,10 +322,7 @@ impl Dispatcher {
                 continue;
             };
             if let Some(bot) = &lane.demand.bot
-                && !self
-                    .slots
-                    .iter()
-                    .any(|s| *s.bot == **bot && s.open && s.load < s.max)
+                && !self.slots.iter().any(|s| *s.bot == **bot && s.is_free())
             {
                 continue;
             }
@@ -286,14 +347,40 @@ impl Dispatcher {
         }
         let (_, place, text) = best?;
         let lane = self.lanes.get(&text)?;
-        let (index, score) = self.best(&lane.served_by, lane.demand.bot.as_deref())?;
+        let (index, weighing) = self.best(&lane.served_by, &lane.demand, now)?;
         let waiting = self.lanes.get_mut(&text)?.take(place)?;
         self.choices += 1;
         Some(Choice {
             waiting,
             bot: self.reserve(index),
-            score,
+            weighing,
         })
+    }
+
+    /// Why a bot does not have a task of this demand that waits.
+    pub fn obstacle(&self, bot: &str, pool: &str, demand: &Demand) -> Obstacle {
+        let Some(pool) = self.pools.iter().find(|p| *p.name == *pool) else {
+            return Obstacle::Closed;
+        };
+        if !demand.is_served_by(pool) {
+            return Obstacle::Unsuitable;
+        }
+        if demand.bot.as_deref().is_some_and(|named| named != bot) {
+            return Obstacle::AnotherIsNamed;
+        }
+        let slots = self.slots.iter().find(|s| *s.bot == *bot && s.open);
+        let Some(slots) = slots else {
+            return Obstacle::Closed;
+        };
+        if slots.load >= slots.max {
+            return Obstacle::Full(slots.load);
+        }
+        match &pool.server {
+            Some((server, most)) if self.in_flight.get(server).is_some_and(|n| n >= most) => {
+                Obstacle::ServerFull(*most)
+            }
+            _ => Obstacle::OthersFirst,
+        }
     }
 
     /// The choice is durable.
@@ -371,31 +458,40 @@ impl Dispatcher {
         self.lanes.get_mut(text)
     }
 
-    /// The best bot with a free slot, among these pools, and its score.
-    fn best(&self, served_by: &[bool], only: Option<&str>) -> Option<(usize, f64)> {
-        let candidates = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, s)| {
-                s.open
-                    && s.pool.is_some_and(|pool| {
-                        served_by.get(pool) == Some(&true) && self.has_room(pool)
-                    })
-                    && only.is_none_or(|bot| *s.bot == *bot)
-            })
-            .map(|(index, s)| {
-                let candidate = Candidate {
-                    load: s.load,
-                    max: s.max,
-                    success_rate: s.success_rate,
-                };
-                (index, candidate)
-            });
-        route::choose(candidates)
+    /// The best bot with a free slot, among these pools, and why it is the best.
+    fn best(
+        &self,
+        served_by: &[bool],
+        demand: &Demand,
+        now: Timestamp,
+    ) -> Option<(usize, Weighing)> {
+        let only = demand.bot.as_deref();
+        let fits = |(_, s): &(usize, &Slots)| {
+            let pool = s.pool.filter(|pool| served_by.get(*pool) == Some(&true));
+            s.open
+                && pool.is_some_and(|pool| self.has_room(pool))
+                && only.is_none_or(|bot| *s.bot == *bot)
+        };
+        let slots: Vec<(usize, &Slots)> = self.slots.iter().enumerate().filter(fits).collect();
+        let candidate = |(_, s): &(usize, &Slots)| Candidate {
+            load: s.load,
+            max: s.max,
+            success_rate: s.known.success_rate,
+            known: s.known.on(demand.task_type),
+        };
+        let candidates: Vec<Candidate> = slots.iter().map(candidate).collect();
+        let terms = Terms {
+            rules: self.learning.rules(),
+            explore: self.weighings % EXPLORE_SHARE == EXPLORE_SHARE - 1,
+            now,
+        };
+        let (place, weighing) =
+            route::choose(&candidates, |place| slots[place].1.bot.clone(), &terms)?;
+        Some((slots[place].0, weighing))
     }
 
     fn reserve(&mut self, index: usize) -> Arc<str> {
+        self.weighings += 1;
         self.slots[index].load += 1;
         let pool = self.slots[index].pool;
         self.served(pool, 1);
@@ -534,14 +630,17 @@ mod tests {
         let text = demand("general");
         let asked = Demand::from_text(&text).unwrap();
         assert!(matches!(
-            dispatcher.admit(&asked, &text),
+            dispatcher.admit(&asked, &text, Timestamp::from_micros(0)),
             Admission::Direct { .. }
         ));
-        assert_eq!(dispatcher.admit(&asked, &text), Admission::Wait);
+        assert_eq!(
+            dispatcher.admit(&asked, &text, Timestamp::from_micros(0)),
+            Admission::Wait
+        );
         dispatcher.add(task(1, Priority::P2, "general"), None);
         dispatcher.free("a");
         assert_eq!(
-            dispatcher.admit(&asked, &text),
+            dispatcher.admit(&asked, &text, Timestamp::from_micros(0)),
             Admission::Wait,
             "the one that waits is first"
         );
@@ -567,7 +666,10 @@ mod tests {
         let mut dispatcher = dispatcher(&[("plan", BotType::Planner, 1)]);
         let text = demand("development");
         let asked = Demand::from_text(&text).unwrap();
-        assert_eq!(dispatcher.admit(&asked, &text), Admission::Unsuitable);
+        assert_eq!(
+            dispatcher.admit(&asked, &text, Timestamp::from_micros(0)),
+            Admission::Unsuitable
+        );
     }
 
     #[test]

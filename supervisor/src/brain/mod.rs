@@ -5,6 +5,7 @@
 //!   scale     how many bots each pool wants, from the load
 //!   plan      how many it gets, from the limits
 //!   pick      which ones
+//!   learn     what each bot is good at, from its results
 //!   route     which bot, by score
 //!   window    the part of the queue that is in memory
 //!   dispatch  which task goes to which bot, now
@@ -24,6 +25,7 @@ pub mod bot;
 pub mod demand;
 pub mod dispatch;
 pub mod explain;
+pub mod learn;
 pub mod liveness;
 pub mod pick;
 pub mod plan;

@@ -1,8 +1,28 @@
-//! Which bot, by score: the Python original's rule.
+//! Which bot, by score: the Python original's rule, and what was learned on top of it.
 //!
-//! `score = (1 - load / max) * 0.6 + success_rate * 0.4`; the best wins, of equals the one that was
-//! registered first. The success rate is a moving average with weight 0.05 on the newest result,
-//! and starts at 1.
+//! ```text
+//! score = 0.6 * (1 - load / max) + 0.4 * success_rate          the original's
+//!       + 0.1 * fastest / seconds                              on its kind of work
+//!       + 0.2 for the bot that is recommended                  with enough confidence
+//! or    + 0.31 for one of which too little is known            so that it is tried
+//! ```
+//!
+//! The best wins, of equals the one that was registered first. The lower lines count only where
+//! `feature_flags.adaptive_scheduling_enabled` is on and enough is known of some candidate. They weigh
+//! less than a free bot against a busy one, so that nobody waits for a favourite. One choice in
+//! [`EXPLORE_SHARE`] goes to the candidate that was tried longest ago, so that a bad start does not last
+//! for ever.
+//!
+//! The success rate is a moving average over all of a bot's results with weight 0.05 on the newest, and
+//! starts at 1.
+
+use std::sync::Arc;
+
+use deia::api::Reason;
+use deia::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::learn::{self, Known, Rules};
 
 /// Weight of a free bot.
 const LOAD_WEIGHT: f64 = 0.6;
@@ -10,8 +30,29 @@ const LOAD_WEIGHT: f64 = 0.6;
 /// Weight of a bot that succeeds.
 const SUCCESS_WEIGHT: f64 = 0.4;
 
+/// Weight of the fastest bot.
+const SPEED_WEIGHT: f64 = 0.1;
+
+/// What a recommendation adds.
+const RECOMMENDED: f64 = 0.2;
+
+/// What is added for a bot of which too little is known: it goes before the best that is known.
+const UNTRIED: f64 = SPEED_WEIGHT + RECOMMENDED + 0.01;
+
 /// Weight of the newest result in the success rate.
 const NEWEST: f64 = 0.05;
+
+/// Seconds that tell nothing: all that take less are as fast as each other.
+const INSTANT: f64 = 0.01;
+
+/// One choice in this many tries a bot rather than takes the best.
+pub const EXPLORE_SHARE: u64 = 20;
+
+/// ... if nothing was learned of it for this many seconds.
+pub const EXPLORE_AFTER: f64 = 60.0;
+
+/// Candidates that are remembered with a choice.
+pub const REMEMBERED: usize = 5;
 
 /// A bot that could take the task.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,10 +63,12 @@ pub struct Candidate {
     pub max: u32,
     /// Moving average of its results, 0-1.
     pub success_rate: f64,
+    /// What was learned of it on this kind of work.
+    pub known: Option<Known>,
 }
 
 impl Candidate {
-    /// Its score; `None` when it is full.
+    /// The original's score; `None` when it is full.
     pub fn score(&self) -> Option<f64> {
         (self.load < self.max).then(|| {
             (1.0 - f64::from(self.load) / f64::from(self.max)) * LOAD_WEIGHT
@@ -34,17 +77,202 @@ impl Candidate {
     }
 }
 
-/// The best of them and its score; of equals the first. `None` when all are full.
-pub fn choose<T>(candidates: impl Iterator<Item = (T, Candidate)>) -> Option<(T, f64)> {
-    let mut best: Option<(T, f64)> = None;
-    for (bot, candidate) in candidates {
-        if let Some(score) = candidate.score()
-            && best.as_ref().is_none_or(|(_, top)| score > *top)
-        {
-            best = Some((bot, score));
+/// What a choice is made by, beside the candidates.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// How it is learned.
+    pub rules: Rules,
+    /// Whether it is the turn of one that was tried long ago.
+    pub explore: bool,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Why a bot was chosen, as it is kept with the attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Weighing {
+    /// Why.
+    pub reason: Reason,
+    /// What the bot came to.
+    pub score: f64,
+    /// What the decision took.
+    pub microseconds: u64,
+    /// How many could have had it.
+    pub of: u32,
+    /// The best of them, the best first.
+    pub best: Vec<Weighed>,
+}
+
+impl Weighing {
+    /// As the store keeps it.
+    pub fn to_text(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
+    }
+
+    /// From there; `None` where it is another release's.
+    pub fn from_text(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// A candidate as it was weighed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Weighed {
+    /// The bot.
+    pub bot: Arc<str>,
+    /// What it came to.
+    pub score: f64,
+    /// Tasks it had.
+    pub load: u32,
+    /// Tasks it may have.
+    pub max: u32,
+    /// Moving average of its results, 0-1.
+    pub rate: f64,
+    /// What such a task takes it, in seconds, where enough were seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// It was recommended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rec: bool,
+}
+
+/// The choice among candidates that are named by `name` only where they are remembered.
+/// Returns the place of the chosen one; `None` when all are full.
+pub fn choose(
+    candidates: &[Candidate],
+    name: impl Fn(usize) -> Arc<str>,
+    terms: &Terms,
+) -> Option<(usize, Weighing)> {
+    let learned = Learned::of(candidates, terms.rules);
+    let mut scored: Vec<(usize, f64)> = Vec::with_capacity(candidates.len());
+    let mut plain: Option<(usize, f64)> = None;
+    for (place, candidate) in candidates.iter().enumerate() {
+        let Some(score) = candidate.score() else {
+            continue;
+        };
+        if plain.is_none_or(|(_, top)| score > top) {
+            plain = Some((place, score));
+        }
+        scored.push((place, score + learned.adds(place, candidate)));
+    }
+    let (plain, _) = plain?;
+    let of = u32::try_from(scored.len()).unwrap_or(u32::MAX);
+    // Of equals the first.
+    let order = |a: &(usize, f64), b: &(usize, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    let (best, _) = *scored.iter().min_by(|a, b| order(a, b))?;
+    let stale = (terms.explore && terms.rules.steers)
+        .then(|| longest_untried(candidates, &scored, terms.now))
+        .flatten();
+    let (chosen, reason) = match stale {
+        _ if of == 1 => (best, Reason::OnlyOne),
+        Some(stale) if stale != best => (stale, Reason::Explored),
+        _ if best != plain && learned.is_untried(candidates.get(best)) => (best, Reason::Explored),
+        _ if best != plain => (best, Reason::Recommended),
+        _ => (best, Reason::BestScore),
+    };
+    let weighed = |(place, score): &(usize, f64)| {
+        let candidate = candidates.get(*place)?;
+        Some(Weighed {
+            bot: name(*place),
+            score: *score,
+            load: candidate.load,
+            max: candidate.max,
+            rate: candidate.success_rate,
+            seconds: enough(candidate, terms.rules).map(|known| known.seconds),
+            rec: learned.recommended == Some(*place),
+        })
+    };
+    let of_chosen = *scored.iter().find(|(place, _)| *place == chosen)?;
+    if scored.len() > REMEMBERED {
+        scored.select_nth_unstable_by(REMEMBERED, order);
+        scored.truncate(REMEMBERED);
+    }
+    scored.sort_unstable_by(order);
+    if !scored.contains(&of_chosen) {
+        scored.truncate(REMEMBERED - 1);
+        scored.push(of_chosen);
+    }
+    let remembered = scored.iter().filter_map(weighed).collect();
+    let weighing = Weighing {
+        reason,
+        score: of_chosen.1,
+        microseconds: 0,
+        of,
+        best: remembered,
+    };
+    Some((chosen, weighing))
+}
+
+/// What was learned of these candidates.
+struct Learned {
+    fastest: Option<f64>,
+    recommended: Option<usize>,
+    rules: Rules,
+}
+
+impl Learned {
+    fn of(candidates: &[Candidate], rules: Rules) -> Self {
+        let known = |(place, c): (usize, &Candidate)| {
+            let free = c.load < c.max;
+            free.then(|| enough(c, rules)).flatten().map(|k| (place, k))
+        };
+        let known = || candidates.iter().enumerate().filter_map(known);
+        let (mut fastest, mut recommended) = (None, None);
+        if rules.steers {
+            fastest = known()
+                .map(|(_, known)| known.seconds.max(INSTANT))
+                .min_by(f64::total_cmp);
+            // The only one that is known is no better than others for it.
+            let compared = known().nth(1).is_some();
+            recommended = learn::recommended(known(), rules)
+                .filter(|(_, confidence)| compared && *confidence >= rules.min_confidence)
+                .map(|(place, _)| place);
+        }
+        Self {
+            fastest,
+            recommended,
+            rules,
         }
     }
-    best
+
+    fn adds(&self, place: usize, candidate: &Candidate) -> f64 {
+        let Some(fastest) = self.fastest else {
+            return 0.0;
+        };
+        let Some(known) = enough(candidate, self.rules) else {
+            return UNTRIED;
+        };
+        let recommended = f64::from(u8::from(self.recommended == Some(place)));
+        SPEED_WEIGHT * fastest / known.seconds.max(INSTANT) + RECOMMENDED * recommended
+    }
+
+    fn is_untried(&self, candidate: Option<&Candidate>) -> bool {
+        candidate.is_some_and(|candidate| enough(candidate, self.rules).is_none())
+    }
+}
+
+fn enough(candidate: &Candidate, rules: Rules) -> Option<Known> {
+    candidate
+        .known
+        .filter(|known| known.samples >= rules.min_samples)
+}
+
+/// The candidate of which nothing was learned for the longest time, if that is long enough.
+fn longest_untried(
+    candidates: &[Candidate],
+    free: &[(usize, f64)],
+    now: Timestamp,
+) -> Option<usize> {
+    let last = |place: usize| {
+        let known = candidates.get(place).and_then(|c| c.known);
+        known.map(|known| known.updated_at)
+    };
+    let place = free
+        .iter()
+        .map(|(place, _)| *place)
+        .min_by_key(|p| last(*p))?;
+    let stale = last(place).is_none_or(|at| now.seconds_since(at) >= EXPLORE_AFTER);
+    stale.then_some(place)
 }
 
 /// The success rate after one more result.
@@ -61,26 +289,48 @@ mod tests {
             load,
             max,
             success_rate,
+            known: None,
         }
+    }
+
+    fn known(seconds: f64, success_rate: f64, at_second: i64) -> Option<Known> {
+        Some(Known {
+            samples: 3,
+            seconds,
+            success_rate,
+            updated_at: Timestamp::from_micros(at_second * 1_000_000),
+        })
+    }
+
+    fn terms(explore: bool) -> Terms {
+        Terms {
+            rules: Rules::default(),
+            explore,
+            now: Timestamp::from_micros(100_000_000),
+        }
+    }
+
+    fn chosen(candidates: &[Candidate], terms: &Terms) -> Option<(usize, Weighing)> {
+        choose(candidates, |place| place.to_string().into(), terms)
     }
 
     /// The original's cases 14, 17 and 19.
     #[test]
     fn the_table_of_cases() {
-        assert_eq!(choose::<&str>(std::iter::empty()), None);
-        let a = ("a", candidate(1, 3, 1.0));
-        let b = ("b", candidate(0, 3, 0.4));
-        let (bot, score) = choose([a, b].into_iter()).unwrap();
-        assert_eq!(bot, "a");
-        assert!((score - 0.80).abs() < 1e-9, "{score}");
-        assert!((b.1.score().unwrap() - 0.76).abs() < 1e-9);
-        assert_eq!(choose([("full", candidate(3, 3, 1.0))].into_iter()), None);
-        assert_eq!(choose([("none", candidate(0, 0, 1.0))].into_iter()), None);
-        let same = [
-            ("first", candidate(0, 1, 1.0)),
-            ("second", candidate(0, 1, 1.0)),
-        ];
-        assert_eq!(choose(same.into_iter()).unwrap().0, "first");
+        assert_eq!(chosen(&[], &terms(false)), None);
+        let (a, b) = (candidate(1, 3, 1.0), candidate(0, 3, 0.4));
+        let (place, weighing) = chosen(&[a, b], &terms(false)).unwrap();
+        assert_eq!((place, weighing.reason), (0, Reason::BestScore));
+        assert!((weighing.score - 0.80).abs() < 1e-9, "{weighing:?}");
+        assert!((weighing.best[1].score - 0.76).abs() < 1e-9);
+        assert_eq!(chosen(&[candidate(3, 3, 1.0)], &terms(false)), None);
+        assert_eq!(chosen(&[candidate(0, 0, 1.0)], &terms(false)), None);
+        let same = [candidate(0, 1, 1.0); 2];
+        assert_eq!(chosen(&same, &terms(false)).unwrap().0, 0);
+        let one = [candidate(3, 3, 1.0), candidate(2, 3, 1.0)];
+        let (place, weighing) = chosen(&one, &terms(true)).unwrap();
+        assert_eq!((place, weighing.reason), (1, Reason::OnlyOne));
+        assert_eq!((weighing.of, weighing.best.len()), (1, 1));
     }
 
     /// The original's case 22.
@@ -96,5 +346,98 @@ mod tests {
             rate = success_rate_after(rate, result);
             assert!((rate - expected).abs() < 1e-12, "{rate} {expected}");
         }
+    }
+
+    #[test]
+    fn what_was_learned_steers_unless_it_is_off() {
+        let mut bots = [candidate(0, 1, 1.0); 3];
+        bots[0].known = known(10.0, 0.5, 0);
+        bots[1].known = known(10.0, 1.0, 0);
+        let (place, weighing) = chosen(&bots[..2], &terms(false)).unwrap();
+        assert_eq!((place, weighing.reason), (1, Reason::Recommended));
+        assert!(weighing.best[0].rec && !weighing.best[1].rec);
+        let mut off = terms(false);
+        off.rules.steers = false;
+        let (place, weighing) = chosen(&bots[..2], &off).unwrap();
+        assert_eq!((place, weighing.reason), (0, Reason::BestScore));
+        // Too little confidence, and as fast: the first.
+        bots[0].known = known(10.0, 0.9, 0);
+        assert_eq!(chosen(&bots[..2], &terms(false)).unwrap().0, 0);
+        // The faster one, also without confidence.
+        bots[0].known = known(20.0, 1.0, 0);
+        let (place, weighing) = chosen(&bots[..2], &terms(false)).unwrap();
+        assert_eq!((place, weighing.reason), (1, Reason::Recommended));
+    }
+
+    #[test]
+    fn one_of_which_too_little_is_known_is_tried_before_the_best() {
+        let mut bots = [candidate(0, 1, 1.0); 3];
+        bots[0].known = known(1.0, 1.0, 99);
+        let (place, weighing) = chosen(&bots[..2], &terms(false)).unwrap();
+        assert_eq!((place, weighing.reason), (1, Reason::Explored));
+        bots[1].known = known(1.0, 0.1, 99);
+        bots[1].known.as_mut().unwrap().samples = 2;
+        assert_eq!(
+            chosen(&bots[..2], &terms(false)).unwrap().0,
+            1,
+            "few are none"
+        );
+        bots[1].known.as_mut().unwrap().samples = 3;
+        let (place, weighing) = chosen(&bots[..2], &terms(false)).unwrap();
+        assert_eq!((place, weighing.reason), (0, Reason::BestScore));
+        assert!(weighing.best[0].rec);
+        // Also before the one that is recommended, but not where it has more to do.
+        assert_eq!(chosen(&bots, &terms(false)).unwrap().0, 2);
+        (bots[2].load, bots[2].max) = (1, 2);
+        assert_eq!(chosen(&bots, &terms(false)).unwrap().0, 0);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_favourite() {
+        let mut favourite = candidate(2, 3, 1.0);
+        favourite.known = known(1.0, 1.0, 0);
+        let mut free = candidate(0, 3, 1.0);
+        free.known = known(900.0, 1.0, 0);
+        assert_eq!(chosen(&[favourite, free], &terms(false)).unwrap().0, 1);
+    }
+
+    #[test]
+    fn now_and_then_the_longest_untried_is_tried() {
+        let mut bots = [candidate(0, 1, 1.0); 3];
+        bots[0].known = known(1.0, 1.0, 99);
+        bots[1].known = known(9.0, 0.1, 20);
+        bots[2].known = known(9.0, 0.1, 10);
+        assert_eq!(chosen(&bots, &terms(false)).unwrap().0, 0);
+        let (place, weighing) = chosen(&bots, &terms(true)).unwrap();
+        assert_eq!((place, weighing.reason), (2, Reason::Explored));
+        // Of whom nothing is known first; not one that was tried a moment ago.
+        bots[1].known = None;
+        assert_eq!(chosen(&bots, &terms(true)).unwrap().0, 1);
+        bots[1].known = known(9.0, 0.1, 98);
+        bots[2].known = known(9.0, 0.1, 97);
+        let (place, weighing) = chosen(&bots, &terms(true)).unwrap();
+        assert_eq!((place, weighing.reason), (0, Reason::BestScore));
+        let mut off = terms(true);
+        off.rules.steers = false;
+        bots[2].known = None;
+        assert_eq!(chosen(&bots, &off).unwrap().1.reason, Reason::BestScore);
+    }
+
+    #[test]
+    fn the_chosen_one_is_always_remembered() {
+        let mut bots = [candidate(0, 2, 1.0); 9];
+        for bot in &mut bots[..8] {
+            bot.known = known(1.0, 1.0, 99);
+        }
+        bots[8].load = 1;
+        let (place, weighing) = chosen(&bots, &terms(true)).unwrap();
+        assert_eq!((place, weighing.reason), (8, Reason::Explored));
+        assert_eq!((weighing.of, weighing.best.len()), (9, REMEMBERED));
+        assert_eq!(&*weighing.best[REMEMBERED - 1].bot, "8");
+        assert_eq!(weighing.score, weighing.best[REMEMBERED - 1].score);
+        let text = weighing.to_text().unwrap();
+        assert_eq!(Weighing::from_text(&text), Some(weighing));
+        assert_eq!(Weighing::from_text("{}"), None);
+        assert!(text.len() < 700, "{} bytes: {text}", text.len());
     }
 }

@@ -1,16 +1,19 @@
 //! What the main loop can be asked. Every request carries the channel its answer goes to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deia::api::{
-    BotActionAnswer, BotView, EvaluateAnswer, EvaluateRequest, LimitsAnswer, LimitsRequest,
-    ScalingStatus,
+    BotActionAnswer, BotView, EvaluateAnswer, EvaluateRequest, Execution, Insights, LimitsAnswer,
+    LimitsRequest, ObstacleView, Performance, Recommendation, ScalingStatus,
 };
 use deia::config::Config;
-use deia::task::{TaskId, TaskStatus};
+use deia::task::{TaskId, TaskStatus, TaskType};
 use tokio::sync::oneshot;
 
 use crate::brain::demand::Demand;
+use crate::brain::learn::Sample;
+use crate::brain::route::Weighing;
 use crate::store::{NewTask, TaskRecord};
 
 /// Requests that may wait for the main loop.
@@ -94,6 +97,17 @@ pub enum Command {
         /// The answer.
         reply: Reply<Result<ByHand, Refused>>,
     },
+    /// Why a task is where it is.
+    Explain {
+        /// The task.
+        id: TaskId,
+        /// What it asks for, where it waits.
+        demand: Option<Demand>,
+        /// The answer.
+        reply: Reply<Outlook>,
+    },
+    /// What was learned.
+    Learning(AskLearning),
     /// A new configuration.
     Configure {
         /// The configuration.
@@ -110,6 +124,62 @@ pub enum Command {
     Leave,
     /// Drain and end. The second time: hurry.
     Stop,
+}
+
+/// What can be asked of what was learned.
+#[derive(Debug)]
+pub enum AskLearning {
+    /// One more result counts.
+    Record {
+        /// Whose.
+        bot: Arc<str>,
+        /// The result.
+        sample: Sample,
+        /// Answered once it counts.
+        reply: Reply<()>,
+    },
+    /// The best bot for a kind of work; `None` where too little is known.
+    Recommendation {
+        /// The kind of work.
+        task_type: TaskType,
+        /// The answer.
+        reply: Reply<Option<Recommendation>>,
+    },
+    /// What is known of a bot, by kind of work.
+    OfBot {
+        /// The bot.
+        bot: String,
+        /// The answer.
+        reply: Reply<BTreeMap<String, Performance>>,
+    },
+    /// What is known of a kind of work, the best bot first.
+    OfType {
+        /// The kind of work.
+        task_type: TaskType,
+        /// The answer.
+        reply: Reply<Vec<Performance>>,
+    },
+    /// All of it in sum; `None` before the first result.
+    Insights {
+        /// The answer.
+        reply: Reply<Option<Insights>>,
+    },
+    /// The newest results, oldest first, and how many are kept.
+    History {
+        /// At most this many; 0 is all.
+        limit: usize,
+        /// The answer.
+        reply: Reply<(usize, Vec<Execution>)>,
+    },
+}
+
+/// Why a task is where it is, as far as the main loop knows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outlook {
+    /// The attempt that runs, and why it went to its bot.
+    pub running: Option<(u32, Option<Weighing>)>,
+    /// Every bot, and why it does not have the task, where it waits.
+    pub obstacles: Vec<ObstacleView>,
 }
 
 /// What an operator can do with a bot.

@@ -1,7 +1,8 @@
 //! The field tables of the requests every client shares.
 
 use deia::api::{
-    EvaluateRequest, LimitsRequest, ScaleQuery, SubmitRequest, TaskQuery, UpgradeRequest,
+    EvaluateRequest, HistoryQuery, LimitsRequest, RecordRequest, ScaleQuery, SubmitRequest,
+    TaskQuery, UpgradeRequest,
 };
 use deia::config::MAX_BOTS;
 use deia::task::{MAX_ATTEMPTS, MAX_TASK_ID_BYTES};
@@ -161,6 +162,36 @@ impl Fields for ScaleQuery {
     }
 }
 
+impl Fields for RecordRequest {
+    const FIELDS: &'static [Field] = &[
+        field("bot_id", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
+        field("task_type", Kind::Enum(TASK_TYPES), Presence::Nullable),
+        field(
+            "execution_time",
+            Kind::Float(0.0, YEAR_SECONDS),
+            Presence::Nullable,
+        ),
+        field("success", Kind::Bool, Presence::Nullable),
+    ];
+
+    fn check(&self, errors: &mut Errors) {
+        errors.text::<Self>("bot_id", self.bot_id.as_deref());
+        errors.number::<Self>("execution_time", self.execution_time);
+    }
+}
+
+impl Fields for HistoryQuery {
+    const FIELDS: &'static [Field] = &[field(
+        "limit",
+        Kind::Int(0, u32::MAX as i64),
+        Presence::Optional,
+    )];
+
+    fn check(&self, errors: &mut Errors) {
+        errors.number::<Self>("limit", self.limit.map(f64::from));
+    }
+}
+
 impl Fields for TaskQuery {
     const FIELDS: &'static [Field] = &[
         field("status", Kind::Enum(STATUSES), Presence::Optional),
@@ -234,6 +265,13 @@ mod tests {
             count: Some(1),
             pool: Some("p".into()),
         });
+        is_known(&RecordRequest {
+            bot_id: Some("b".into()),
+            task_type: Some(deia::task::TaskType::General),
+            execution_time: Some(0.5),
+            success: Some(true),
+        });
+        is_known(&HistoryQuery { limit: Some(1) });
         is_known(&SubmitRequest {
             task_id: Some("t".into()),
             priority: Some(Priority::P0),

@@ -26,7 +26,7 @@ pub const FLUSH_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line<'a> {
     pub(super) level: tracing::Level,
-    pub(super) files: u8,
+    pub(super) files: u16,
     pub(super) bot: &'a str,
     pub(super) task: &'a str,
     pub(super) event: &'a str,
@@ -42,7 +42,7 @@ impl Line<'_> {
 #[derive(Debug, Clone, Copy)]
 struct Head {
     level: tracing::Level,
-    files: u8,
+    files: u16,
     bot: u32,
     task: u32,
     event: u32,

@@ -2,7 +2,7 @@
 
 /// A set of the daemon's own files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Files(pub(super) u8);
+pub(super) struct Files(pub(super) u16);
 
 impl Files {
     pub(super) const NONE: Self = Self(0);
@@ -14,9 +14,10 @@ impl Files {
     const RECOVERY: Self = Self(1 << 5);
     const DEGRADATION: Self = Self(1 << 6);
     const MESSAGING: Self = Self(1 << 7);
+    const LEARNING: Self = Self(1 << 8);
 
     /// Their names, in the order of the bits.
-    pub(super) const NAMES: [&'static str; 8] = [
+    pub(super) const NAMES: [&'static str; 9] = [
         "supervisor.jsonl",
         "auto-scaling.jsonl",
         "health-alerts.jsonl",
@@ -25,6 +26,7 @@ impl Files {
         "disaster-recovery.jsonl",
         "degradation-events.jsonl",
         "bot-messaging.jsonl",
+        "adaptive-scheduling.jsonl",
     ];
 
     const fn and(self, other: Self) -> Self {
@@ -88,6 +90,8 @@ pub(super) fn route(event: &str, has_bot: bool) -> Route {
         _ if event.starts_with("backup_") || event.starts_with("restore_") => {
             to(both.and(Files::RECOVERY), false)
         }
+        "task_recorded" => to(Files::LEARNING, true),
+        _ if event.starts_with("learning_") => to(both.and(Files::LEARNING), false),
         _ if event.starts_with("message_") => to(Files::MESSAGING, true),
         _ => to(both, false),
     }
@@ -133,6 +137,7 @@ mod tests {
             files("scaled_up", false),
             ["supervisor.jsonl", "auto-scaling.jsonl"]
         );
+        assert_eq!(files("task_recorded", true), ["adaptive-scheduling.jsonl"]);
         assert_eq!(
             files("alert_generated", false),
             ["supervisor.jsonl", "health-alerts.jsonl"]

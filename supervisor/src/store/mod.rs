@@ -85,6 +85,13 @@ pub trait Store: Send + Sync + 'static {
     /// When the next scheduled task is due.
     fn next_due(&self) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
 
+    /// Why each of a task's ended attempts went to its bot, where that is known: the attempt's number,
+    /// and what [`Op::Finish`] had as `choice`.
+    fn choices(&self, id: TaskId) -> BoxFuture<'static, Result<Vec<(u32, String)>, StoreError>>;
+
+    /// What routing has learned. For start-up.
+    fn learned(&self) -> BoxFuture<'static, Result<Learned, StoreError>>;
+
     /// How many queued tasks of this demand stand before (priority, seq); counts to at most
     /// [`MAX_COUNTED_AHEAD`].
     fn ahead_of(
@@ -159,6 +166,8 @@ pub enum Op {
         at: Timestamp,
         /// How.
         end: End,
+        /// Why the bot had it; the caller's own text.
+        choice: Option<String>,
     },
     /// Cancels a task that no bot has. -> [`Outcome::Cancelled`] or [`Outcome::NotQueued`]; [`Outcome::Gone`] when unknown
     Cancel {
@@ -208,6 +217,16 @@ pub enum Op {
         max_kept: u64,
         /// At most this many in one go.
         limit: usize,
+    },
+    /// What routing has learned, in place of what stood there. -> [`Outcome::Learned`]
+    Learn(Vec<LearnedRow>),
+    /// Under which major version of the configuration it is learned from now on.
+    /// -> [`Outcome::Learned`]
+    LearnUnder {
+        /// The version.
+        version: u32,
+        /// Whether what was learned before is forgotten.
+        forget: bool,
     },
     /// Commits a row of its own, to prove that the store takes writes. -> [`Outcome::Probed`]
     Probe,
@@ -370,6 +389,8 @@ pub enum Outcome {
         /// Tasks.
         count: u64,
     },
+    /// It is kept.
+    Learned,
     /// Writes are taken.
     Probed,
 }
@@ -410,6 +431,32 @@ pub struct Leased {
     pub losses: u32,
     /// Who has it.
     pub bot_id: String,
+}
+
+/// What routing has learned.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Learned {
+    /// Under which major version of the configuration; `None` before it was ever said.
+    pub under: Option<u32>,
+    /// The longest known first.
+    pub rows: Vec<LearnedRow>,
+}
+
+/// What was learned of a bot on one kind of work.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearnedRow {
+    /// The bot.
+    pub bot: Arc<str>,
+    /// The kind of work; `None` is all of them, where only `success_rate` counts.
+    pub on: Option<TaskType>,
+    /// Results it was learned from.
+    pub samples: u64,
+    /// Moving average of the time one took.
+    pub seconds: f64,
+    /// Moving average of the results, 0-1.
+    pub success_rate: f64,
+    /// When the last one came.
+    pub updated_at: Timestamp,
 }
 
 /// A task as it is stored, without content and output.

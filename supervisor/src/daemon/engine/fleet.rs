@@ -241,6 +241,7 @@ impl Engine {
             }
         }
         self.rearm_scaling(&old);
+        self.configure_learning();
         // Bots of pools that routing had forgotten and that are still there.
         for id in self.order.clone() {
             if let Some(entry) = self

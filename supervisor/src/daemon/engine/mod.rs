@@ -11,12 +11,15 @@
 //! It never waits: everything slow is asked for and answered by an event. What it decides it asks
 //! [`crate::brain`]; what must be durable it hands to the store, and it answers only what the store
 //! has reported as committed. A task's way through it is in `tasks.rs`, a bot's in `bots.rs` and `contacts.rs`, the
-//! limits' and the configuration's in `fleet.rs`, the load's in `scaling.rs`.
+//! limits' and the configuration's in `fleet.rs`, the load's in `scaling.rs`, what was learned in
+//! `learning.rs`.
 
 mod bots;
 mod contacts;
+mod explaining;
 mod fleet;
 mod housekeeping;
+mod learning;
 mod limits;
 mod outcomes;
 mod scaling;
@@ -172,6 +175,7 @@ pub struct Engine {
     last_scale_up: Option<Timestamp>,
     last_scale_down: Option<Timestamp>,
     scaling: scaling::Scaling,
+    keeping: learning::Keeping,
     timers: Timers,
     phase: Phase,
     /// A stop waits for nobody any more.
@@ -258,6 +262,7 @@ impl Engine {
             last_scale_up: None,
             last_scale_down: None,
             scaling: scaling::Scaling::default(),
+            keeping: learning::Keeping::default(),
             timers: Timers::default(),
             phase: Phase::Running,
             given_up: false,
@@ -362,6 +367,10 @@ impl Engine {
             } => {
                 let _ = reply.send(self.scale_by_hand(pool.as_deref(), change));
             }
+            Command::Explain { id, demand, reply } => {
+                let _ = reply.send(self.outlook(&id, demand.as_ref()));
+            }
+            Command::Learning(ask) => self.learning(ask),
             Command::Configure { config, reply } => {
                 self.configure(config);
                 let _ = reply.send(());
@@ -400,6 +409,7 @@ impl Engine {
             Timer::ExpireMore => self.expire_old(),
             Timer::RemoveMore => self.remove_old(),
             Timer::Scaling(number) => self.scaling_due(number),
+            Timer::KeepLearned => self.keep_learned(),
             Timer::StoreAgain => self.store_again(),
             Timer::Probe => self.probe_store(),
             Timer::ExtendStop => self.extend_stop(),
@@ -413,6 +423,7 @@ impl Engine {
     fn settle(&mut self) {
         self.dispatch();
         self.look_for_unserved();
+        self.look_for_learned();
         if self.store_fault.is_none() {
             for (demand, after) in self.dispatcher.wants_filling() {
                 let (store, to) = (self.store.clone(), self.internal_to.clone());

@@ -10,11 +10,12 @@ use super::Engine;
 use super::service::PROBE;
 use super::tasks::{AttemptEnd, AttemptPhase, Cancel, Detail, InFlight};
 use super::timers::Timer;
+use crate::brain::route::Weighing;
 use crate::brain::window::Waiting;
 use crate::daemon::command::{Acted, Refused, Reply, Submitted};
 use crate::fleet::Run;
 use crate::fleet::results::Results;
-use crate::store::{Committed, Op, Outcome, Ready, StoreError};
+use crate::store::{Committed, LearnedRow, Op, Outcome, Ready, StoreError};
 
 /// What an operation was for.
 #[derive(Debug)]
@@ -47,6 +48,10 @@ pub(super) enum Pending {
     Promote,
     Expire,
     Retain,
+    /// What was learned.
+    Learn(Vec<LearnedRow>),
+    /// Under which version it is learned.
+    LearnUnder,
     Probe,
 }
 
@@ -55,8 +60,7 @@ pub(super) enum Pending {
 pub(super) struct Settle {
     pub bot: Arc<str>,
     pub run: Run,
-    pub score: f64,
-    pub microseconds: u64,
+    pub weighing: Weighing,
 }
 
 /// Between two tries of what a failing store has left over.
@@ -110,9 +114,7 @@ impl Engine {
                 },
                 outcome,
             ) => self.submitted(*ready, content, not_before, direct, reply, outcome),
-            (Pending::Lease { waiting, settle }, outcome) => {
-                self.leased(*waiting, &settle, outcome)
-            }
+            (Pending::Lease { waiting, settle }, outcome) => self.leased(*waiting, settle, outcome),
             (
                 Pending::Finish {
                     task,
@@ -129,7 +131,15 @@ impl Engine {
             }
             (Pending::Expire, Outcome::Expired(expired)) => self.expired(&expired),
             (Pending::Retain, Outcome::Removed { count }) => self.removed(count),
-            (Pending::Promote | Pending::Expire | Pending::Retain | Pending::Probe, _) => {}
+            (
+                Pending::Promote
+                | Pending::Expire
+                | Pending::Retain
+                | Pending::Learn(_)
+                | Pending::LearnUnder
+                | Pending::Probe,
+                _,
+            ) => {}
         }
     }
 
@@ -162,7 +172,7 @@ impl Engine {
         let answer = match direct {
             Some(settle) => {
                 let bot = settle.bot.clone();
-                self.in_flight_begins(ready, &settle, 1, 0, 0, &content);
+                self.in_flight_begins(ready, settle, 1, 0, 0, &content);
                 Submitted::Routed { bot }
             }
             None if ready.scheduled => {
@@ -181,7 +191,7 @@ impl Engine {
         let _ = reply.send(Ok(answer));
     }
 
-    fn leased(&mut self, waiting: Waiting, settle: &Settle, outcome: Outcome) {
+    fn leased(&mut self, waiting: Waiting, settle: Settle, outcome: Outcome) {
         match outcome {
             Outcome::Leased {
                 attempt,
@@ -205,20 +215,20 @@ impl Engine {
     fn in_flight_begins(
         &mut self,
         ready: Ready,
-        settle: &Settle,
+        settle: Settle,
         attempt: u32,
         failures: u32,
         losses: u32,
         content: &Arc<str>,
     ) {
-        tracing::info!(event = "task_routed", bot_id = %settle.bot, task_id = %ready.id, attempt, score = settle.score, microseconds = settle.microseconds, "task routed");
+        tracing::info!(event = "task_routed", bot_id = %settle.bot, task_id = %ready.id, attempt, score = settle.weighing.score, microseconds = settle.weighing.microseconds, "task routed");
         let in_flight = InFlight {
             fence: Fence {
                 epoch: self.store.epoch(),
                 attempt,
             },
             ready,
-            bot: settle.bot.clone(),
+            bot: settle.bot,
             run: settle.run,
             phase: AttemptPhase::Running,
             cancel: Cancel::No,
@@ -227,6 +237,7 @@ impl Engine {
             since: self.now(),
             ran_before: 0,
             started_at: None,
+            weighing: Some(settle.weighing),
         };
         self.assign(in_flight, content);
     }
@@ -271,7 +282,7 @@ impl Engine {
 
     fn log_end(&self, attempt: &InFlight, status: TaskStatus, detail: &Detail) {
         let (bot, task, n) = (&*attempt.bot, &attempt.ready.id, attempt.fence.attempt);
-        let milliseconds = self.now().saturating_sub(attempt.since) + attempt.ran_before;
+        let milliseconds = self.ran(attempt);
         match status {
             TaskStatus::Succeeded => {
                 tracing::info!(event = "task_completed", bot_id = bot, task_id = %task, attempt = n, milliseconds, "task completed");
@@ -381,6 +392,8 @@ impl Engine {
                 let _ = reply.send(Err(Refused::Store(e.to_string())));
             }
             Pending::Promote => self.promote_again(PROMOTE_AGAIN),
+            Pending::Learn(rows) => self.not_kept(rows),
+            Pending::LearnUnder => self.not_learned_under(),
             Pending::Expire | Pending::Retain | Pending::Probe => {}
         }
     }

@@ -59,6 +59,7 @@ impl Engine {
         estate: Estate,
     ) -> Result<(), StoreError> {
         self.dispatcher.configure(self.pool_facts());
+        self.load_learned(committed).await?;
         let nothing_lives = estate.bots.is_empty() && estate.kept.is_empty();
         if nothing_lives {
             self.release_all(committed).await?;
@@ -209,6 +210,7 @@ impl Engine {
             since: self.now(),
             ran_before: 0,
             started_at: None,
+            weighing: None,
         };
         self.in_flight.insert(id.clone(), attempt);
         (id, fence)

@@ -12,7 +12,9 @@ use super::{Engine, Phase};
 use crate::brain::Millis;
 use crate::brain::demand::Demand;
 use crate::brain::dispatch::Admission;
+use crate::brain::learn::Sample;
 use crate::brain::retry::{self, DeadCause, Verdict};
+use crate::brain::route::Weighing;
 use crate::daemon::command::{Acted, Refused, Reply, Submitted};
 use crate::fleet::Run;
 use crate::store::{Counts, End, Lease, NewTask, Op, RELEASED_ERROR, Ready, TaskResult};
@@ -32,6 +34,8 @@ pub(super) struct InFlight {
     /// How long it had run before `since`, under another daemon.
     pub ran_before: Millis,
     pub started_at: Option<Timestamp>,
+    /// Why the bot has it; not known under another daemon.
+    pub weighing: Option<Weighing>,
 }
 
 /// Where an attempt is.
@@ -96,12 +100,13 @@ impl Engine {
         let begun = Instant::now();
         let scheduled = task.not_before.is_some_and(|at| at > task.submitted_at);
         let admission = if scheduled {
-            self.admit_scheduled(demand, &task.demand)
+            self.admit_scheduled(demand, &task)
         } else {
-            self.dispatcher.admit(demand, &task.demand)
+            self.dispatcher
+                .admit(demand, &task.demand, task.submitted_at)
         };
         let direct = match admission {
-            Admission::Direct { bot, score } => Some((bot, score)),
+            Admission::Direct { bot, weighing } => Some((bot, weighing)),
             Admission::Wait => None,
             Admission::Unsuitable => {
                 tracing::warn!(event = "no_suitable_bot", task_id = %task.id, "no bot of this configuration can do the task");
@@ -128,12 +133,12 @@ impl Engine {
         let content = task.content.clone();
         let not_before = task.not_before;
         let (lease, direct) = match direct {
-            Some((bot, score)) => {
+            Some((bot, weighing)) => {
                 let lease = Lease {
                     bot_id: bot.to_string(),
                     at: Timestamp::now(),
                 };
-                let settle = self.hold(&ready, bot, score, microseconds);
+                let settle = self.hold(&ready, bot, weighing, microseconds);
                 (Some(lease), Some(settle))
             }
             None => (None, None),
@@ -149,8 +154,9 @@ impl Engine {
     }
 
     /// A scheduled task takes no slot now; it only has to be possible.
-    fn admit_scheduled(&mut self, demand: &Demand, text: &Arc<str>) -> Admission {
-        match self.dispatcher.admit(demand, text) {
+    fn admit_scheduled(&mut self, demand: &Demand, task: &NewTask) -> Admission {
+        let now = task.submitted_at;
+        match self.dispatcher.admit(demand, &task.demand, now) {
             Admission::Direct { bot, .. } => {
                 self.dispatcher.free(&bot);
                 Admission::Wait
@@ -173,14 +179,22 @@ impl Engine {
     }
 
     /// The bot's slot is reserved for this task; its lease is on the way to the disk.
-    fn hold(&mut self, ready: &Ready, bot: Arc<str>, score: f64, microseconds: u64) -> Settle {
+    fn hold(
+        &mut self,
+        ready: &Ready,
+        bot: Arc<str>,
+        weighing: Weighing,
+        microseconds: u64,
+    ) -> Settle {
         let run = self.bots.get(&bot).map_or(0, |entry| entry.run);
         self.bot_holds(&bot, ready.id.clone());
         Settle {
             bot,
             run,
-            score,
-            microseconds,
+            weighing: Weighing {
+                microseconds,
+                ..weighing
+            },
         }
     }
 
@@ -207,7 +221,7 @@ impl Engine {
             let settle = self.hold(
                 &choice.waiting.ready,
                 choice.bot,
-                choice.score,
+                choice.weighing,
                 microseconds,
             );
             let waiting = Box::new(choice.waiting);
@@ -266,14 +280,26 @@ impl Engine {
             started_at: attempt.started_at,
             at,
             end,
+            choice: attempt.weighing.as_ref().and_then(Weighing::to_text),
         };
         let bot = attempt.bot.clone();
+        let ran = attempt.started_at.map(|_| self.ran(attempt));
+        let task_type = attempt.ready.task_type;
         if let Some(attempt) = self.in_flight.get_mut(id) {
             attempt.phase = AttemptPhase::Ending;
         }
         self.dispatcher.free(&bot);
         if let Some(succeeded) = detail.succeeded {
-            self.dispatcher.learn(&bot, succeeded);
+            let seconds = ran.map(|ran| ran as f64 / 1000.0);
+            self.dispatcher.learn(
+                &bot,
+                &Sample {
+                    task_type,
+                    seconds,
+                    succeeded,
+                    at,
+                },
+            );
         }
         self.bot_lets_go(&bot, id);
         let task = id.clone();
@@ -286,6 +312,11 @@ impl Engine {
                 op: Box::new(op),
             },
         );
+    }
+
+    /// How long an attempt has run, under whichever daemon.
+    pub(super) fn ran(&self, attempt: &InFlight) -> Millis {
+        self.now().saturating_sub(attempt.since) + attempt.ran_before
     }
 
     /// What becomes of the task.

@@ -51,7 +51,7 @@ impl Engine {
             .collect()
     }
 
-    fn explanation(&self, id: &str, entry: &BotEntry) -> String {
+    pub(super) fn explanation(&self, id: &str, entry: &BotEntry) -> String {
         let now = Timestamp::now();
         let rules = &self.config.supervision;
         let next = entry.next_start_at;

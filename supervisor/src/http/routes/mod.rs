@@ -3,7 +3,9 @@
 pub mod bots;
 pub mod config;
 pub mod documents;
+pub mod explain;
 pub mod health;
+pub mod learning;
 pub mod not_built;
 pub mod orchestrate;
 pub mod output;
@@ -154,6 +156,12 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(tasks::list))
         .routes(routes!(tasks::show))
         .routes(routes!(output::output))
+        .routes(routes!(explain::explain))
+        .routes(routes!(learning::recommendation))
+        .routes(routes!(learning::bot_performance))
+        .routes(routes!(learning::task_type))
+        .routes(routes!(learning::insights))
+        .routes(routes!(learning::history))
         .routes(routes!(bots::list))
         .routes(routes!(bots::show))
         .routes(routes!(scaling::status))
@@ -168,6 +176,7 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(submit::batch))
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::retry));
+    let bot = OpenApiRouter::new().routes(routes!(learning::record));
     let admin = OpenApiRouter::new()
         .routes(routes!(bots::start))
         .routes(routes!(bots::stop))
@@ -184,6 +193,7 @@ fn all() -> ScopedRouter<Shared> {
     open(public)
         .merge(scoped(Scope::Read, read))
         .merge(scoped(Scope::Submit, submit))
+        .merge(scoped(Scope::Bot, bot))
         .merge(scoped(Scope::Admin, admin))
         .merge(not_built::routes())
 }

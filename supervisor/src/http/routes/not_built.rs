@@ -16,13 +16,11 @@ use crate::http::scope::{ScopedRouter, scoped};
 pub const MARK: &str = "x-not-implemented";
 
 const MESSAGES: &str = "messaging between bots";
-const LEARNING: &str = "adaptive scheduling";
 const HEALTH: &str = "health monitoring and alerts";
 const AUDIT: &str = "the audit trail";
 const MONITORING: &str = "monitoring";
 const RECOVERY: &str = "backup and restore";
 const EXTERNAL: &str = "external bots";
-const EXPLAIN: &str = "the explanation of a routing choice";
 const PAGES: &str = "the dashboard";
 const METRICS: &str = "metrics";
 const OPENAI: &str = "the OpenAI-compatible API";
@@ -41,7 +39,6 @@ const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Post, "/api/bots/{id}/tasks/{task}/output", Bot, EXTERNAL),
     (Post, "/api/bots/{id}/tasks/{task}/complete", Bot, EXTERNAL),
     (Post, "/api/bots/{id}/tasks/{task}/fail", Bot, EXTERNAL),
-    (Get, "/api/tasks/{id}/explain", Read, EXPLAIN),
     (Post, "/api/messaging/send", Submit, MESSAGES),
     (Get, "/api/messaging/inbox", Read, MESSAGES),
     (Post, "/api/messaging/read/{message_id}", Submit, MESSAGES),
@@ -49,22 +46,6 @@ const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Get, "/api/messaging/status", Read, MESSAGES),
     (Get, "/api/messaging/conversation/{other}", Read, MESSAGES),
     (Post, "/api/messaging/broadcast", Submit, MESSAGES),
-    (Post, "/api/scheduling/record-execution", Bot, LEARNING),
-    (
-        Get,
-        "/api/scheduling/recommendation/{task_type}",
-        Read,
-        LEARNING,
-    ),
-    (
-        Get,
-        "/api/scheduling/bot-performance/{bot_id}",
-        Read,
-        LEARNING,
-    ),
-    (Get, "/api/scheduling/task-type/{task_type}", Read, LEARNING),
-    (Get, "/api/scheduling/insights", Read, LEARNING),
-    (Get, "/api/scheduling/history", Read, LEARNING),
     (Post, "/api/dashboard/health/evaluate", Admin, HEALTH),
     (Get, "/api/dashboard/health", Read, HEALTH),
     (Get, "/api/dashboard/alerts", Read, HEALTH),

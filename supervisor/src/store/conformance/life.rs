@@ -168,6 +168,7 @@ pub(in crate::store) async fn a_success_keeps_its_result(mut h: Harness) {
             seq,
             fence: h.fence(1),
             started_at: Some(at(2)),
+            choice: None,
             at: at(5),
             end: succeeded(&output),
         })
@@ -225,6 +226,7 @@ pub(in crate::store) async fn late_and_foreign_results_are_refused(mut h: Harnes
                 attempt: 2,
             },
             started_at: None,
+            choice: None,
             at: at(5),
             end: succeeded("foreign"),
         })

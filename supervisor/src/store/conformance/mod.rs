@@ -1,6 +1,7 @@
 //! What every engine of the store must do, whatever it is built on: [`conformance!`] makes a test of
 //! each promise for one engine. No SQL here, and nothing an engine keeps to itself.
 
+pub(super) mod learning;
 pub(super) mod life;
 mod model;
 pub(super) mod random;
@@ -70,6 +71,11 @@ macro_rules! conformance {
                 expiry_is_bounded_and_takes_the_oldest,
                 what_waits_can_be_cancelled,
                 what_ended_badly_can_be_queued_again,
+            }
+            learning::{
+                what_was_learned_is_kept_and_replaced,
+                what_was_learned_is_forgotten_under_another_version,
+                the_reason_of_an_attempt_is_kept_with_it,
             }
             sweeps::{
                 a_release_queues_what_ran_in_its_old_place,
@@ -157,6 +163,7 @@ impl Harness {
             started_at: None,
             at: at(at_second),
             end,
+            choice: Some(format!("why attempt {attempt}")),
         })
         .await
     }

@@ -54,6 +54,7 @@ impl Model {
                 started_at,
                 at,
                 end,
+                choice: _,
             } => {
                 let epoch = self.epoch;
                 match self.at(seq, TaskStatus::Running) {
@@ -94,6 +95,7 @@ impl Model {
                 max_kept,
                 limit,
             } => self.retain(ended_before, max_kept, limit),
+            Op::Learn(_) | Op::LearnUnder { .. } => Outcome::Learned,
             Op::Probe => Outcome::Probed,
         }
     }

@@ -242,6 +242,7 @@ fn resolve(step: &Step, model: &Model, second: i64) -> Op {
                     },
                 },
                 started_at: (pick % 2 == 0).then_some(now),
+                choice: None,
                 at: now,
                 end: match end {
                     EndKind::Succeeded => succeeded(&format!("output at {second}")),

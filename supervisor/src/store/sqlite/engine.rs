@@ -39,7 +39,8 @@ impl Engine {
                 started_at,
                 at,
                 end,
-            } => self.finish(*seq, *fence, *started_at, *at, end),
+                choice,
+            } => self.finish(*seq, *fence, *started_at, *at, end, choice.as_deref()),
             Op::Cancel { id, at } => self.cancel(id, *at),
             Op::Requeue { id, at } => self.requeue(id, *at),
             Op::Promote { now, limit } => self.promote(*now, *limit),
@@ -54,6 +55,8 @@ impl Engine {
                 max_kept,
                 limit,
             } => self.retain(*ended_before, *max_kept, *limit),
+            Op::Learn(rows) => self.learn(rows),
+            Op::LearnUnder { version, forget } => self.learn_under(*version, *forget),
             Op::Probe => self.probe(),
         }
     }
@@ -148,6 +151,7 @@ impl Engine {
         started_at: Option<Timestamp>,
         at: Timestamp,
         end: &End,
+        choice: Option<&str>,
     ) -> Result<Outcome, Fault> {
         let Some(mut row) = TaskRow::by_seq(&self.conn, seq)? else {
             return Ok(Outcome::Gone);
@@ -167,7 +171,7 @@ impl Engine {
             }
             End::Cancelled => (AttemptStatus::Failed, Some(CANCELLED_ERROR)),
         };
-        self.end_attempt(&row, attempt_status, at, error)?;
+        self.end_attempt(&row, attempt_status, at, error, choice)?;
         let status = match end {
             End::Succeeded(result) => {
                 parts::insert_result(&self.conn, seq, result)?;
@@ -249,6 +253,7 @@ impl Engine {
         status: AttemptStatus,
         at: Timestamp,
         error: Option<&str>,
+        choice: Option<&str>,
     ) -> Result<(), Fault> {
         let (Some(bot), Some(started_at)) = (row.bot, row.started_at) else {
             return Err(Fault::damaged(format!("tasks {}: no bot", row.seq)));
@@ -261,6 +266,7 @@ impl Engine {
             started_at,
             ended_at: at,
             error,
+            choice,
         }
         .insert(&self.conn)
     }

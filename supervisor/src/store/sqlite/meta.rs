@@ -15,6 +15,8 @@ pub(super) const EPOCH: &str = "epoch";
 pub(super) const CREATED_AT: &str = "created_at";
 /// No task gets this `seq` or a lower one.
 pub(super) const SEQ_FLOOR: &str = "seq_floor";
+/// The major version of the configuration under which routing learns.
+pub(super) const LEARNED_UNDER: &str = "learned_under";
 /// Counts the probes.
 pub(super) const PROBE: &str = "probe";
 

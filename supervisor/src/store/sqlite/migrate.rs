@@ -23,12 +23,22 @@ pub(super) struct Migration {
     pub(super) sql: &'static str,
 }
 
+/// The schema that has what routing has learned.
+pub(super) const LEARNING: i64 = 2;
+
 /// Every step, in order.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    min_reader: 1,
-    sql: include_str!("migrations/0001_tasks.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        min_reader: 1,
+        sql: include_str!("migrations/0001_tasks.sql"),
+    },
+    Migration {
+        version: 2,
+        min_reader: 1,
+        sql: include_str!("migrations/0002_learning.sql"),
+    },
+];
 
 pub(super) fn latest(migrations: &[Migration]) -> i64 {
     migrations.last().map_or(0, |m| m.version)

@@ -1,7 +1,7 @@
 //! The embedded engine: SQLite with a write-ahead log, one writer thread, group commit.
 //!
 //! ```text
-//!  write() -> queue.rs -> writer.rs (thread) -> engine.rs, sweep.rs -> row.rs, parts.rs -> disk
+//!  write() -> queue.rs -> writer.rs (thread) -> engine.rs, sweep.rs, learned.rs -> row.rs, parts.rs -> disk
 //!                             |  '-> wal.rs -> checkpointer.rs (thread)
 //!                             '----> Committed
 //!  reads   -> pool.rs  -> read.rs (a few read-only connections on blocking threads)
@@ -17,6 +17,7 @@ mod engine;
 mod error;
 mod fault;
 mod files;
+mod learned;
 mod meta;
 mod migrate;
 mod names;
@@ -54,8 +55,8 @@ use wal::Wal;
 use writer::{State, Writer};
 
 use super::{
-    Committed, DemandCount, Leased, Op, Ready, Seq, StatusCounts, Store, StoreError, TaskFilter,
-    TaskRecord, Ticket,
+    Committed, DemandCount, Learned, Leased, Op, Ready, Seq, StatusCounts, Store, StoreError,
+    TaskFilter, TaskRecord, Ticket,
 };
 
 /// The schema this release brings a store to.
@@ -195,6 +196,14 @@ impl Store for SqliteStore {
 
     fn content(&self, id: TaskId) -> BoxFuture<'static, Result<Option<String>, StoreError>> {
         self.read(move |reader| reader.content(&id))
+    }
+
+    fn choices(&self, id: TaskId) -> BoxFuture<'static, Result<Vec<(u32, String)>, StoreError>> {
+        self.read(move |reader| reader.choices(&id))
+    }
+
+    fn learned(&self) -> BoxFuture<'static, Result<Learned, StoreError>> {
+        self.read(read::Reader::learned)
     }
 
     fn list(

@@ -93,13 +93,14 @@ pub(super) struct EndedAttempt<'a> {
     pub(super) started_at: Timestamp,
     pub(super) ended_at: Timestamp,
     pub(super) error: Option<&'a str>,
+    pub(super) choice: Option<&'a str>,
 }
 
 impl EndedAttempt<'_> {
     pub(super) fn insert(&self, conn: &Connection) -> Result<(), Fault> {
         conn.prepare_cached(
-            "INSERT INTO attempts (seq, attempt, bot, status, started_at, ended_at, error, sum) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO attempts (seq, attempt, bot, status, started_at, ended_at, error, sum, choice, \
+             choice_sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(rusqlite::params![
             self.seq,
@@ -110,6 +111,9 @@ impl EndedAttempt<'_> {
             self.ended_at.as_micros(),
             self.error,
             self.sum().finish(),
+            self.choice,
+            self.choice
+                .map(|choice| choice_sum(self.seq, self.attempt, choice).finish()),
         ])?;
         Ok(())
     }
@@ -148,6 +152,7 @@ pub(super) fn attempts(
             started_at: Timestamp::from_micros(row.get(3)?),
             ended_at: Timestamp::from_micros(row.get(4)?),
             error: error.as_deref(),
+            choice: None,
         };
         ended
             .sum()
@@ -162,6 +167,25 @@ pub(super) fn attempts(
         });
     }
     Ok(attempts)
+}
+
+/// Why a task's ended attempts went to their bots, where that is known.
+pub(super) fn choices(conn: &Connection, seq: Seq) -> Result<Vec<(u32, String)>, Fault> {
+    let mut statement = conn.prepare_cached(
+        "SELECT attempt, choice, choice_sum FROM attempts \
+         WHERE seq = ?1 AND choice IS NOT NULL ORDER BY attempt",
+    )?;
+    let mut rows = statement.query([seq])?;
+    let mut choices = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (attempt, choice): (u32, String) = (row.get(0)?, row.get(1)?);
+        // A row that lost its sum does not pass.
+        let sum = row.get::<_, Option<i64>>(2)?.unwrap_or_default();
+        choice_sum(seq, attempt, &choice)
+            .check(sum, || format!("attempts {seq}, {attempt}: choice"))?;
+        choices.push((attempt, choice));
+    }
+    Ok(choices)
 }
 
 pub(super) fn insert_result(conn: &Connection, seq: Seq, result: &TaskResult) -> Result<(), Fault> {
@@ -265,6 +289,13 @@ fn result_sum(seq: Seq, record: &ResultRecord) -> Sum {
         .text(&record.backend)
         .opt_text(record.model.as_deref())
         .int(record.output_bytes.cast_signed())
+}
+
+fn choice_sum(seq: Seq, attempt: u32, choice: &str) -> Sum {
+    Sum::new(Table::Choices)
+        .int(seq)
+        .int(i64::from(attempt))
+        .text(choice)
 }
 
 fn text_sum(table: Table, seq: Seq, text: &str) -> Sum {

@@ -158,6 +158,7 @@ mod tests {
                 attempt: 1,
             },
             started_at: None,
+            choice: None,
             at: Timestamp::from_micros(0),
             end: End::Succeeded(Box::new(TaskResult {
                 output: "x".repeat(bytes),

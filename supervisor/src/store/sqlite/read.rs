@@ -7,12 +7,15 @@ use rusqlite::Connection;
 
 use super::codes;
 use super::fault::Fault;
+use super::learned;
 use super::names::Names;
 use super::parts;
 use super::record::record;
 use super::row::{TaskRow, task_columns};
 use super::sweep::bound;
-use crate::store::{DemandCount, Leased, MAX_COUNTED_AHEAD, Ready, Seq, TaskFilter, TaskRecord};
+use crate::store::{
+    DemandCount, Learned, Leased, MAX_COUNTED_AHEAD, Ready, Seq, TaskFilter, TaskRecord,
+};
 
 /// A status with fewer tasks than this is listed by its own index and sorted; with more, the
 /// newest tasks are looked through until the page is full.
@@ -42,6 +45,17 @@ impl Reader {
         TaskRow::by_id(&self.conn, id)?
             .map(|row| parts::content(&self.conn, row.seq))
             .transpose()
+    }
+
+    pub(super) fn choices(&mut self, id: &TaskId) -> Result<Vec<(u32, String)>, Fault> {
+        match TaskRow::by_id(&self.conn, id)? {
+            Some(row) => parts::choices(&self.conn, row.seq),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) fn learned(&mut self) -> Result<Learned, Fault> {
+        learned::learned(&self.conn, &mut self.names)
     }
 
     /// `in_status`: how many tasks have the filter's status, for the choice of the index.

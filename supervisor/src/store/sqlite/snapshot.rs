@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::OpenError;
 use super::fault::Fault;
 use super::files::{self, Found, LastEnd};
+use super::learned;
 use super::meta;
 use super::migrate;
 use super::names::Names;
@@ -82,11 +83,11 @@ pub(super) fn verify(path: &Path) -> Result<Verified, OpenError> {
         epoch: meta::require(&conn, meta::EPOCH)
             .map_err(fault)?
             .cast_unsigned(),
-        counts: every_row(&conn).map_err(fault)?,
+        counts: every_row(&conn, schema_version).map_err(fault)?,
     })
 }
 
-fn every_row(conn: &Connection) -> Result<StatusCounts, Fault> {
+fn every_row(conn: &Connection, schema_version: i64) -> Result<StatusCounts, Fault> {
     let mut names = Names::default();
     let mut counts = StatusCounts::default();
     let mut statement = conn.prepare(concat!(
@@ -100,12 +101,18 @@ fn every_row(conn: &Connection) -> Result<StatusCounts, Fault> {
         let (seq, status) = (task.seq, task.status);
         record(conn, &mut names, task)?;
         parts::content(conn, seq)?;
+        if schema_version >= migrate::LEARNING {
+            parts::choices(conn, seq)?;
+        }
         if status == TaskStatus::Succeeded {
             parts::output(conn, seq)?;
         }
         if let Some(count) = counts.by_status.get_mut(status as usize) {
             *count += 1;
         }
+    }
+    if schema_version >= migrate::LEARNING {
+        learned::verify(conn, &mut names)?;
     }
     Ok(counts)
 }

@@ -20,6 +20,8 @@ pub(super) enum Table {
     Bodies,
     Contents,
     Attempts,
+    Choices,
+    Learned,
     Results,
     Outputs,
 }
@@ -33,6 +35,8 @@ impl Table {
             Self::Bodies => b'b',
             Self::Contents => b'c',
             Self::Attempts => b'a',
+            Self::Choices => b'w',
+            Self::Learned => b'l',
             Self::Results => b'r',
             Self::Outputs => b'o',
         }

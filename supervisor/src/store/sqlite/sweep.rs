@@ -62,7 +62,7 @@ impl Engine {
         let running = TaskRow::all(self.conn.prepare_cached(read::RUNNING)?, [])?;
         let mut count = 0;
         for mut row in running {
-            self.end_attempt(&row, AttemptStatus::Lost, at, Some(RELEASED_ERROR))?;
+            self.end_attempt(&row, AttemptStatus::Lost, at, Some(RELEASED_ERROR), None)?;
             row.since = at;
             self.turn(&mut row, TaskStatus::Queued)?;
             count += 1;

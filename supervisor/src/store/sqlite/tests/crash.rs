@@ -222,6 +222,7 @@ fn finish(epoch: u64, seq: i64, name: &str) -> Op {
         seq,
         fence: Fence { epoch, attempt: 1 },
         started_at: None,
+        choice: None,
         at: Timestamp::from_micros(2),
         end: End::Succeeded(Box::new(TaskResult {
             output: format!("the output of {name}"),

@@ -113,6 +113,32 @@ fn a_store_that_was_cut_is_refused() {
     assert!(open(&path).is_ok());
 }
 
+/// What was learned is not worth a start that fails.
+#[tokio::test]
+async fn what_was_learned_is_left_out_where_it_is_damaged() {
+    let (_home, path) = home();
+    let (store, mut committed) = open(&path).unwrap();
+    let row = |bot: &str| crate::store::LearnedRow {
+        bot: bot.into(),
+        on: None,
+        samples: 1,
+        seconds: 0.0,
+        success_rate: 0.5,
+        updated_at: Timestamp::from_micros(1),
+    };
+    let learn = Op::Learn(vec![row("a"), row("b")]);
+    run(&store, &mut committed, vec![learn]);
+    store.close();
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    let spoil = "UPDATE learned SET success_rate = 0.6 WHERE bot = 1";
+    assert_eq!(conn.execute(spoil, []).unwrap(), 1);
+    drop(conn);
+    let error = SqliteStore::verify(&path).unwrap_err().to_string();
+    assert!(error.contains("learned 1, -1"), "{error}");
+    let (store, _committed) = open(&path).unwrap();
+    assert_eq!(store.learned().await.unwrap().rows, [row("b")]);
+}
+
 #[test]
 fn a_log_without_its_store_is_refused() {
     let (_home, path) = home();
@@ -227,6 +253,7 @@ fn some_work(path: &Path) -> Vec<TaskId> {
             attempt: 1,
         },
         started_at: None,
+        choice: None,
         at: Timestamp::from_micros(2),
         end: End::Succeeded(Box::new(crate::store::TaskResult {
             output: format!("the output of {seq}").repeat(40),

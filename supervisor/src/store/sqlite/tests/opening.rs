@@ -13,10 +13,14 @@ use crate::store::{End, Lease};
 /// A store as the first release left it (`.dump` of the `sqlite3` shell).
 const SCHEMA_1: &str = include_str!("schema-1.sql");
 
-fn with_schema_2(min_reader: i64, sql: &'static str) -> Vec<Migration> {
+/// This release's schema, and the next one's.
+const LATEST: i64 = 2;
+const NEXT: i64 = LATEST + 1;
+
+fn with_next_schema(min_reader: i64, sql: &'static str) -> Vec<Migration> {
     let mut migrations = MIGRATIONS.to_vec();
     migrations.push(Migration {
-        version: 2,
+        version: NEXT,
         min_reader,
         sql,
     });
@@ -34,6 +38,10 @@ fn mode(path: &Path) -> u32 {
 
 fn raw(path: &Path) -> rusqlite::Connection {
     rusqlite::Connection::open(path).unwrap()
+}
+
+fn version_of(path: &Path) -> i64 {
+    meta::require(&raw(path), meta::SCHEMA_VERSION).unwrap()
 }
 
 #[tokio::test]
@@ -126,6 +134,7 @@ async fn a_restored_store_refuses_results_of_the_one_before() {
             attempt: 1,
         },
         started_at: None,
+        choice: None,
         at: Timestamp::from_micros(2),
         end: End::Cancelled,
     };
@@ -138,15 +147,15 @@ async fn a_restored_store_refuses_results_of_the_one_before() {
 async fn a_migration_makes_a_copy_first() {
     let (_home, path) = home();
     filled(&path, &["a", "b"]);
-    let migrations = with_schema_2(1, "ALTER TABLE tasks ADD COLUMN colour INTEGER;");
+    let migrations = with_next_schema(1, "ALTER TABLE tasks ADD COLUMN colour INTEGER;");
     let store = open_with(&path, &migrations).unwrap();
     assert!(store.task("a".parse().unwrap()).await.unwrap().is_some());
     store.close();
-    let copy = copy_path(&path, 2);
-    assert_eq!(copy.file_name().unwrap(), "deia.db.before-v2");
+    let copy = copy_path(&path, NEXT);
+    assert_eq!(copy.file_name().unwrap(), "deia.db.before-v3");
     assert_eq!(mode(&copy), 0o600);
-    assert_eq!(meta::require(&raw(&path), meta::SCHEMA_VERSION).unwrap(), 2);
-    assert_eq!(meta::require(&raw(&copy), meta::SCHEMA_VERSION).unwrap(), 1);
+    assert_eq!(version_of(&path), NEXT);
+    assert_eq!(version_of(&copy), LATEST);
     // The copy is a store: moved into place, it opens.
     let elsewhere = path.with_file_name("copy.db");
     fs::rename(&copy, &elsewhere).unwrap();
@@ -160,13 +169,15 @@ fn a_migration_that_fails_changes_nothing() {
     filled(&path, &["a"]);
     let before = fs::read(&path).unwrap();
     let broken = "CREATE TABLE half (a INTEGER); INSERT INTO nothing VALUES (1);";
-    let error = open_with(&path, &with_schema_2(2, broken)).err().unwrap();
+    let error = open_with(&path, &with_next_schema(NEXT, broken))
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("deia.db"), "{error}");
-    assert_eq!(meta::require(&raw(&path), meta::SCHEMA_VERSION).unwrap(), 1);
+    assert_eq!(version_of(&path), LATEST);
     assert_eq!(fs::read(&path).unwrap(), before);
     open(&path).unwrap().0.close();
     // And a second try is not stopped by the first one's copy.
-    let migrations = with_schema_2(2, "CREATE TABLE whole (a INTEGER);");
+    let migrations = with_next_schema(NEXT, "CREATE TABLE whole (a INTEGER);");
     open_with(&path, &migrations).unwrap();
 }
 
@@ -175,16 +186,18 @@ fn a_newer_store_is_refused_unless_it_says_otherwise() {
     let (_home, path) = home();
     filled(&path, &["a"]);
     let step = "CREATE TABLE more (a INTEGER);";
-    open_with(&path, &with_schema_2(2, step)).unwrap().close();
+    open_with(&path, &with_next_schema(NEXT, step))
+        .unwrap()
+        .close();
     let before = fs::read(&path).unwrap();
     let error = open(&path).err().unwrap();
     assert!(
         matches!(
             error,
             OpenError::TooNew {
-                found: 2,
-                min_reader: 2,
-                known: 1,
+                found: NEXT,
+                min_reader: NEXT,
+                known: LATEST,
                 ..
             }
         ),
@@ -192,19 +205,21 @@ fn a_newer_store_is_refused_unless_it_says_otherwise() {
     );
     let told = error.to_string();
     assert!(
-        told.contains("schema 2") && told.contains("program's 1"),
+        told.contains("schema 3") && told.contains("program's 2"),
         "{told}"
     );
     assert_eq!(fs::read(&path).unwrap(), before);
 
     let (_home, path) = home();
     filled(&path, &["a"]);
-    open_with(&path, &with_schema_2(1, step)).unwrap().close();
+    open_with(&path, &with_next_schema(1, step))
+        .unwrap()
+        .close();
     let (store, mut committed) = open(&path).unwrap();
     let outcomes = run(&store, &mut committed, vec![submit("b")]);
     assert!(matches!(outcomes.as_slice(), [Ok(_)]), "{outcomes:?}");
     store.close();
-    assert_eq!(meta::require(&raw(&path), meta::SCHEMA_VERSION).unwrap(), 2);
+    assert_eq!(version_of(&path), NEXT);
 }
 
 #[tokio::test]
@@ -238,6 +253,13 @@ async fn a_store_of_schema_1_opens() {
     let dead = store.task(id("dead")).await.unwrap().unwrap();
     assert_eq!(dead.error.as_deref(), Some("no luck"));
     assert_eq!(dead.attempts.len(), 1);
+    // And has what later schemas added.
+    assert_eq!(version_of(&path), LATEST);
+    assert_eq!(store.choices(id("dead")).await.unwrap(), []);
+    let learned = store.learned().await.unwrap();
+    assert_eq!((learned.under, learned.rows.len()), (None, 0));
+    store.close();
+    SqliteStore::verify(&path).unwrap();
 }
 
 /// Makes the sample anew, when schema 1 changes before its release: `--ignored make_the_sample`,
@@ -261,6 +283,7 @@ fn make_the_sample() {
         seq,
         fence,
         started_at: None,
+        choice: None,
         at: time(1_700_000_002_000_000),
         end,
     };

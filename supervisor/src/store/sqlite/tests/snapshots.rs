@@ -19,7 +19,10 @@ async fn a_copy_of_a_store_in_use_is_a_store() {
     assert_eq!(mode, 0o600);
     let before: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
     let verified = SqliteStore::verify(&copy).unwrap();
-    assert_eq!(verified.schema_version, 1);
+    assert_eq!(
+        verified.schema_version,
+        crate::store::sqlite::schema_version()
+    );
     assert_eq!(verified.epoch, store.epoch());
     assert_eq!(verified.counts.by_status, [0, 2, 0, 0, 0, 0, 0]);
     let after: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
@@ -64,7 +67,7 @@ fn verification_finds_what_a_lookup_would_miss() {
             "UPDATE meta SET value = value - 1 WHERE key = 'epoch'",
         ),
         (
-            "INSERT INTO attempts VALUES (1, 1, 1, 1, 1, 1, NULL, 1)",
+            "INSERT INTO attempts VALUES (1, 1, 1, 1, 1, 1, NULL, 1, NULL, NULL)",
             "DELETE FROM attempts",
         ),
     ] {

@@ -1,0 +1,175 @@
+//! What routing learns: loaded at the start, kept a moment after it changed, forgotten with a new major
+//! version of the configuration.
+
+use deia::time::Timestamp;
+use tokio::sync::mpsc;
+
+use super::outcomes::Pending;
+use super::timers::Timer;
+use super::{Engine, Phase};
+use crate::brain::Millis;
+use crate::brain::learn::Rules;
+use crate::daemon::command::AskLearning;
+use crate::store::{Committed, LearnedRow, Op, StoreError};
+
+/// From a change to its being kept: what a kill may cost, at most.
+const KEEP_AFTER: Millis = 1_000;
+
+/// What is being kept, and under which version.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    /// A look at what has changed is due.
+    armed: bool,
+    /// What the store has.
+    under: Option<u32>,
+}
+
+impl Engine {
+    /// What an earlier daemon learned, if it still counts.
+    pub(super) async fn load_learned(
+        &mut self,
+        committed: &mut mpsc::Receiver<Committed>,
+    ) -> Result<(), StoreError> {
+        self.dispatcher.learn_by(Rules::of(&self.config));
+        let learned = self.store.learned().await?;
+        self.keeping.under = learned.under;
+        let Some(op) = self.other_version() else {
+            self.dispatcher.load_learned(learned.rows);
+            return Ok(());
+        };
+        let forget = matches!(op, Op::LearnUnder { forget: true, .. });
+        if !forget {
+            self.dispatcher.load_learned(learned.rows);
+        }
+        self.ask_store(committed, op).await?;
+        self.keeping.under = major(&self.config.version);
+        Ok(())
+    }
+
+    /// The configuration has changed.
+    pub(super) fn configure_learning(&mut self) {
+        self.dispatcher.learn_by(Rules::of(&self.config));
+        if let Some(op) = self.other_version() {
+            if matches!(op, Op::LearnUnder { forget: true, .. }) {
+                self.dispatcher.forget_learned();
+            }
+            self.keeping.under = major(&self.config.version);
+            self.ask(op, Pending::LearnUnder);
+        }
+    }
+
+    /// What to do where the store's version is not the configuration's.
+    fn other_version(&self) -> Option<Op> {
+        let version = major(&self.config.version).filter(|now| self.keeping.under != Some(*now))?;
+        let forget = self.config.learning.reset_learning_on_major_version_change
+            && self.keeping.under.is_some();
+        if forget {
+            tracing::warn!(
+                event = "learning_reset",
+                before = self.keeping.under,
+                now = version,
+                "what was learned is forgotten: the configuration has a new major version"
+            );
+        }
+        Some(Op::LearnUnder { version, forget })
+    }
+
+    /// The store has another version still.
+    pub(super) fn not_learned_under(&mut self) {
+        self.keeping.under = None;
+        self.keep_soon();
+    }
+
+    /// After each turn: what has changed is kept soon; at the end, at once.
+    pub(super) fn look_for_learned(&mut self) {
+        if !self.dispatcher.learning().has_changed() {
+            return;
+        }
+        match self.phase {
+            Phase::Running => self.keep_soon(),
+            Phase::Leaving | Phase::Stopping | Phase::Hurrying => self.keep(),
+        }
+    }
+
+    pub(super) fn keep_learned(&mut self) {
+        self.keeping.armed = false;
+        if self.keeping.under.is_none()
+            && let Some(op) = self.other_version()
+        {
+            self.keeping.under = major(&self.config.version);
+            self.ask(op, Pending::LearnUnder);
+        }
+        self.keep();
+    }
+
+    fn keep(&mut self) {
+        // What it does not take now comes with the next change after it works again.
+        if self.store_fault.is_some() {
+            return;
+        }
+        let rows = self.dispatcher.take_learned();
+        if !rows.is_empty() {
+            self.ask(Op::Learn(rows.clone()), Pending::Learn(rows));
+        }
+    }
+
+    pub(super) fn not_kept(&mut self, rows: Vec<LearnedRow>) {
+        self.dispatcher.put_back_learned(rows);
+        self.keep_soon();
+    }
+
+    fn keep_soon(&mut self) {
+        if !std::mem::replace(&mut self.keeping.armed, true) {
+            self.timers.at(self.now() + KEEP_AFTER, Timer::KeepLearned);
+        }
+    }
+
+    /// What is asked of it.
+    pub(super) fn learning(&mut self, ask: AskLearning) {
+        let learning = self.dispatcher.learning();
+        // Whoever asked may be gone.
+        match ask {
+            AskLearning::Record { bot, sample, reply } => {
+                tracing::info!(event = "task_recorded", bot_id = %bot, kind = %sample.task_type, success = sample.succeeded, "a result that a caller reports counts");
+                self.dispatcher.learn(&bot, &sample);
+                let _ = reply.send(());
+            }
+            AskLearning::Recommendation { task_type, reply } => {
+                let _ = reply.send(learning.recommendation(task_type, Timestamp::now()));
+            }
+            AskLearning::OfBot { bot, reply } => {
+                let _ = reply.send(learning.performance_of(&bot));
+            }
+            AskLearning::OfType { task_type, reply } => {
+                let _ = reply.send(learning.performance_on(task_type));
+            }
+            AskLearning::Insights { reply } => {
+                let _ = reply.send(learning.insights());
+            }
+            AskLearning::History { limit, reply } => {
+                let _ = reply.send(learning.history(limit));
+            }
+        }
+    }
+}
+
+/// The first number of a version; `None` where it does not begin with one.
+fn major(version: &str) -> Option<u32> {
+    let digits = version.trim_start().trim_start_matches(['v', 'V']);
+    let end = digits.find(|c: char| !c.is_ascii_digit());
+    digits[..end.unwrap_or(digits.len())].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_major_version_is_the_first_number() {
+        assert_eq!(major("1.0"), Some(1));
+        assert_eq!(major("v12-rc1"), Some(12));
+        assert_eq!(major("3"), Some(3));
+        assert_eq!(major("next"), None);
+        assert_eq!(major(""), None);
+    }
+}
