@@ -50,7 +50,7 @@ fn explained(daemon: &Daemon, id: &str) -> Value {
     daemon.get(&format!("/api/tasks/{id}/explain")).ok()
 }
 
-/// Shown to fail with `Learned::adds` made 0: all ten go to the bot that was ready first.
+/// Shown to fail with nothing added for one that is untried: all ten go to the bot that was ready first.
 #[test]
 fn work_goes_to_the_bot_that_is_faster_at_it_and_it_is_said_why() {
     let daemon = start("");
