@@ -11,6 +11,7 @@ use deia::bot::{Actual, Wanted};
 use deia::config::{BotLimits, Config, Pool};
 use deia::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 use super::bots::BotEntry;
 use super::{Engine, Internal, Phase};
@@ -413,8 +414,34 @@ impl Engine {
         }
     }
 
-    /// What an operator asks of one bot.
-    pub(super) fn act_on_bot(&mut self, id: &str, act: BotAct) -> Option<BotActionAnswer> {
+    /// What an operator asks of one bot; answered once what has to outlive the daemon is on disk.
+    pub(super) fn act_on_bot(
+        &mut self,
+        id: &str,
+        act: BotAct,
+        reply: Reply<Option<BotActionAnswer>>,
+    ) {
+        let mut written = None;
+        let answer = self.do_with_bot(id, act, &mut written);
+        match written {
+            // Whoever asked may be gone.
+            None => drop(reply.send(answer)),
+            Some(written) => {
+                tokio::spawn(async move {
+                    // A failure was logged.
+                    let _ = written.await;
+                    let _ = reply.send(answer);
+                });
+            }
+        }
+    }
+
+    fn do_with_bot(
+        &mut self,
+        id: &str,
+        act: BotAct,
+        written: &mut Option<JoinHandle<()>>,
+    ) -> Option<BotActionAnswer> {
         let (id, entry) = self.bots.get_key_value(id)?;
         let id = id.clone();
         let tasks: Vec<_> = entry.tasks.keys().cloned().collect();
@@ -434,7 +461,7 @@ impl Engine {
                 )
             }
             BotAct::Stop => {
-                self.set_held(&id, true);
+                *written = self.set_held(&id, true);
                 self.bot_event(&id, Event::Stop(Drain::Unbounded));
                 (
                     true,
@@ -445,7 +472,7 @@ impl Engine {
                 (false, "max_bots is 0: `deiactl resume` first".to_owned())
             }
             BotAct::Start => {
-                self.set_held(&id, false);
+                *written = self.set_held(&id, false);
                 self.bot_event(&id, Event::Run);
                 (true, "it runs or is being started".to_owned())
             }
@@ -453,7 +480,7 @@ impl Engine {
                 (false, "max_bots is 0: `deiactl resume` first".to_owned())
             }
             BotAct::Restart => {
-                self.set_held(&id, false);
+                *written = self.set_held(&id, false);
                 self.bot_event(&id, Event::Bounce);
                 (
                     true,
@@ -474,7 +501,8 @@ impl Engine {
     }
 
     /// An operator's stop of a bot holds, also for the next daemon, until it is started again.
-    fn set_held(&mut self, id: &str, held: bool) {
+    /// Returns what ends when that is on disk.
+    fn set_held(&mut self, id: &str, held: bool) -> Option<JoinHandle<()>> {
         if let Some(entry) = self.bots.get_mut(id) {
             entry.held = held;
         }
@@ -483,11 +511,11 @@ impl Engine {
             false => self.held.remove(id),
         };
         if !changed {
-            return;
+            return None;
         }
         self.held_turn += 1;
         let (path, held, turn) = (self.home.held_bots(), self.held.clone(), self.held_turn);
-        tokio::task::spawn_blocking(move || {
+        Some(tokio::task::spawn_blocking(move || {
             // Two at once write one after the other, and who comes late does not write what is older.
             static WRITTEN: Mutex<u64> = Mutex::new(0);
             let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -499,7 +527,7 @@ impl Engine {
             if let Err(e) = text.and_then(|text| crate::durable::write(&path, &text)) {
                 tracing::error!(event = "stopped_bots_not_kept", error = %e, path = %path.display(), "which bots were stopped by hand could not be written; the next daemon would start them");
             }
-        });
+        }))
     }
 
     /// Bots that an operator stopped before the daemon was started.

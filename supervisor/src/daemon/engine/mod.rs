@@ -353,7 +353,7 @@ impl Engine {
                 let _ = reply.send(self.bot_views());
             }
             Command::ActOnBot { id, act, reply } => {
-                let _ = reply.send(self.act_on_bot(&id, act));
+                self.act_on_bot(&id, act, reply);
             }
             Command::Scaling { reply } => {
                 let _ = reply.send(self.scaling_status());
