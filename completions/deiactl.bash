@@ -280,6 +280,21 @@ _deiactl() {
             deiactl__subcmd__help__subcmd__config,validate)
                 cmd="deiactl__subcmd__help__subcmd__config__subcmd__validate"
                 ;;
+            deiactl__subcmd__help__subcmd__message,broadcast)
+                cmd="deiactl__subcmd__help__subcmd__message__subcmd__broadcast"
+                ;;
+            deiactl__subcmd__help__subcmd__message,conversation)
+                cmd="deiactl__subcmd__help__subcmd__message__subcmd__conversation"
+                ;;
+            deiactl__subcmd__help__subcmd__message,inbox)
+                cmd="deiactl__subcmd__help__subcmd__message__subcmd__inbox"
+                ;;
+            deiactl__subcmd__help__subcmd__message,read)
+                cmd="deiactl__subcmd__help__subcmd__message__subcmd__read"
+                ;;
+            deiactl__subcmd__help__subcmd__message,send)
+                cmd="deiactl__subcmd__help__subcmd__message__subcmd__send"
+                ;;
             deiactl__subcmd__help__subcmd__task,cancel)
                 cmd="deiactl__subcmd__help__subcmd__task__subcmd__cancel"
                 ;;
@@ -297,6 +312,42 @@ _deiactl() {
                 ;;
             deiactl__subcmd__help__subcmd__task,show)
                 cmd="deiactl__subcmd__help__subcmd__task__subcmd__show"
+                ;;
+            deiactl__subcmd__message,broadcast)
+                cmd="deiactl__subcmd__message__subcmd__broadcast"
+                ;;
+            deiactl__subcmd__message,conversation)
+                cmd="deiactl__subcmd__message__subcmd__conversation"
+                ;;
+            deiactl__subcmd__message,help)
+                cmd="deiactl__subcmd__message__subcmd__help"
+                ;;
+            deiactl__subcmd__message,inbox)
+                cmd="deiactl__subcmd__message__subcmd__inbox"
+                ;;
+            deiactl__subcmd__message,read)
+                cmd="deiactl__subcmd__message__subcmd__read"
+                ;;
+            deiactl__subcmd__message,send)
+                cmd="deiactl__subcmd__message__subcmd__send"
+                ;;
+            deiactl__subcmd__message__subcmd__help,broadcast)
+                cmd="deiactl__subcmd__message__subcmd__help__subcmd__broadcast"
+                ;;
+            deiactl__subcmd__message__subcmd__help,conversation)
+                cmd="deiactl__subcmd__message__subcmd__help__subcmd__conversation"
+                ;;
+            deiactl__subcmd__message__subcmd__help,help)
+                cmd="deiactl__subcmd__message__subcmd__help__subcmd__help"
+                ;;
+            deiactl__subcmd__message__subcmd__help,inbox)
+                cmd="deiactl__subcmd__message__subcmd__help__subcmd__inbox"
+                ;;
+            deiactl__subcmd__message__subcmd__help,read)
+                cmd="deiactl__subcmd__message__subcmd__help__subcmd__read"
+                ;;
+            deiactl__subcmd__message__subcmd__help,send)
+                cmd="deiactl__subcmd__message__subcmd__help__subcmd__send"
                 ;;
             deiactl__subcmd__task,cancel)
                 cmd="deiactl__subcmd__task__subcmd__cancel"
@@ -347,7 +398,7 @@ _deiactl() {
 
     case "${cmd}" in
         deiactl)
-            opts="-q -h -V --home --socket --url --json --quiet --help --version status submit task bots bot scale drain resume reload upgrade config logs bench doctor completions message alerts backup restore rollback audit token preflight checklist deployments top help"
+            opts="-q -h -V --home --socket --url --json --quiet --help --version status submit task bots bot scale drain resume reload upgrade config logs bench message doctor completions alerts backup restore rollback audit token preflight checklist deployments top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1185,7 +1236,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__help)
-            opts="status submit task bots bot scale drain resume reload upgrade config logs bench doctor completions message alerts backup restore rollback audit token preflight checklist deployments top help"
+            opts="status submit task bots bot scale drain resume reload upgrade config logs bench message doctor completions alerts backup restore rollback audit token preflight checklist deployments top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1535,8 +1586,78 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__help__subcmd__message)
-            opts=""
+            opts="send inbox read conversation broadcast"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__message__subcmd__broadcast)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__message__subcmd__conversation)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__message__subcmd__inbox)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__message__subcmd__read)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__message__subcmd__send)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1839,12 +1960,300 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__message)
-            opts="-q --home --socket --url --json --quiet"
+            opts="-q -h --home --socket --url --json --quiet --help send inbox read conversation broadcast help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__broadcast)
+            opts="-p -q -h --type --from --priority --ttl --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --type)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --priority)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ttl)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__conversation)
+            opts="-q -h --bot --limit --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__help)
+            opts="send inbox read conversation broadcast help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__help__subcmd__broadcast)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__help__subcmd__conversation)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__help__subcmd__inbox)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__help__subcmd__read)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__help__subcmd__send)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__inbox)
+            opts="-p -q -h --bot --priority --limit --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --priority)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__read)
+            opts="-q -h --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__message__subcmd__send)
+            opts="-p -q -h --from --priority --ttl --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --priority)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ttl)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --home)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -16,6 +16,7 @@ pub mod client;
 pub mod config;
 pub mod home;
 pub mod mask;
+pub mod message;
 pub mod task;
 pub mod time;
 pub mod wire;

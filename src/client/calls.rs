@@ -7,10 +7,11 @@ use serde_json::Value;
 use super::http::{ANSWER_TIMEOUT, Call, Client, Reply, retry_after, segment, with_query};
 use super::{ClientError, OutputStream, Refusal};
 use crate::api::{
-    BatchAnswer, BotActionAnswer, BotList, BotView, CheckReloadAnswer, ConfigStatus, ConfigValue,
-    Health, LimitsAnswer, LimitsRequest, OutputView, Probe, ReloadAnswer, ScalingStatus, Status,
-    SubmitAnswer, SubmitRequest, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UpgradeAnswer,
-    UpgradeRequest,
+    BatchAnswer, BotActionAnswer, BotList, BotView, BroadcastAnswer, BroadcastRequest,
+    CheckReloadAnswer, ConfigStatus, ConfigValue, Conversation, ConversationQuery, Health, Inbox,
+    InboxQuery, LimitsAnswer, LimitsRequest, OutputView, Probe, ReadAnswer, ReloadAnswer,
+    ScalingStatus, SendAnswer, SendRequest, Status, SubmitAnswer, SubmitRequest, TaskActionAnswer,
+    TaskPage, TaskQuery, TaskView, UpgradeAnswer, UpgradeRequest,
 };
 
 /// How long a batch may take: it is committed in groups, and each has its own fsync.
@@ -162,6 +163,54 @@ impl Client {
     pub async fn retry(&self, id: &str) -> Answer<TaskActionAnswer> {
         let path = format!("/api/tasks/{}/retry", segment(id));
         self.call(Call::post(&path)).await
+    }
+
+    /// `POST /api/messaging/send`.
+    pub async fn send_message(&self, request: &SendRequest) -> Answer<SendAnswer> {
+        self.call(Call {
+            body: Some(self.encode(request)?),
+            ..Call::post("/api/messaging/send")
+        })
+        .await
+    }
+
+    /// `POST /api/messaging/broadcast`.
+    pub async fn broadcast(&self, request: &BroadcastRequest) -> Answer<BroadcastAnswer> {
+        self.call(Call {
+            body: Some(self.encode(request)?),
+            ..Call::post("/api/messaging/broadcast")
+        })
+        .await
+    }
+
+    /// `GET /api/messaging/inbox`.
+    pub async fn inbox(&self, query: &InboxQuery) -> Answer<Inbox> {
+        let values = [
+            ("bot_id", query.bot_id.clone()),
+            ("priority", query.priority.map(|p| p.to_string())),
+            ("limit", query.limit.map(|n| n.to_string())),
+        ];
+        self.get(&with_query("/api/messaging/inbox", &values)).await
+    }
+
+    /// `POST /api/messaging/read/{message_id}`.
+    pub async fn read_message(&self, id: &str) -> Answer<ReadAnswer> {
+        let path = format!("/api/messaging/read/{}", segment(id));
+        self.call(Call::post(&path)).await
+    }
+
+    /// `GET /api/messaging/conversation/{other}`.
+    pub async fn conversation(
+        &self,
+        other: &str,
+        query: &ConversationQuery,
+    ) -> Answer<Conversation> {
+        let path = format!("/api/messaging/conversation/{}", segment(other));
+        let values = [
+            ("bot_id", query.bot_id.clone()),
+            ("limit", query.limit.map(|n| n.to_string())),
+        ];
+        self.get(&with_query(&path, &values)).await
     }
 
     /// `GET /api/bots`.

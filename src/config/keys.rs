@@ -47,7 +47,6 @@ const fn words(words: &'static [&'static str]) -> Rule {
     }
 }
 
-const MESSAGES: &str = "comes with messages between bots";
 const HEALTH: &str = "comes with health and alerts";
 const BACKUP: &str = "comes with backup and restore";
 const AUDIT: &str = "comes with the audit trail";
@@ -76,11 +75,11 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; bot_limits.port_range_start, whole(1024, 65_535), "First port of the original's bots.").no_effect(PORTS),
     key!(Config; bot_limits.port_range_end, whole(1024, 65_535), "Last port of the original's bots.").no_effect(PORTS),
     key!(Config; timeouts.task_timeout_seconds, WHOLE_SECONDS, "Seconds one attempt at a task may take, unless the task names its own."),
-    key!(Config; timeouts.message_ttl_seconds, WHOLE_SECONDS, "Seconds an undelivered message lives.").not_yet(MESSAGES),
+    key!(Config; timeouts.message_ttl_seconds, WHOLE_SECONDS, "Seconds a message may wait to be read, unless it names its own; then it expires."),
     key!(Config; timeouts.bot_health_check_interval_seconds, WHOLE_SECONDS, "Seconds between two health samples.").not_yet(HEALTH),
     key!(Config; timeouts.scaling_evaluation_interval_seconds, WHOLE_SECONDS, "Seconds between two scaling evaluations. A task that no running bot can take does not wait for the next one."),
     key!(Config; timeouts.config_reload_check_interval_seconds, WHOLE_SECONDS, "Seconds after which a changed file is noticed at the latest."),
-    key!(Config; feature_flags.messaging_enabled, Rule::Switch, "Messages between bots.").not_yet(MESSAGES),
+    key!(Config; feature_flags.messaging_enabled, Rule::Switch, "Messages between bots. Off: none are accepted; those there are can be read."),
     key!(Config; feature_flags.adaptive_scheduling_enabled, Rule::Switch, "What was learned of bots steers routing. Off: it is learned, and load and success alone decide."),
     key!(Config; feature_flags.health_monitoring_enabled, Rule::Switch, "Health samples and alerts.").not_yet(HEALTH),
     key!(Config; feature_flags.auto_scaling_enabled, Rule::Switch, "Bots are added and removed by load, within the limits. Off: only the limits, the pools' `min` and steps by hand decide; a pool without a minimum gets no bot by itself."),

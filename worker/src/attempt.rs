@@ -1,5 +1,6 @@
 //! One attempt at one task: time-outs, fallbacks, cancel, and the end of what it started.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,13 +30,20 @@ pub struct Bot {
 }
 
 impl Bot {
-    /// The bot of this welcome. `cage` is what its commands are confined to.
-    pub fn new(bot_id: String, welcome: Welcome, cage: Option<Cage>, reaper: Reaper) -> Self {
+    /// The bot of this welcome; its programs reach the daemon at `socket`. `cage` is what its commands are confined to.
+    pub fn new(
+        bot_id: String,
+        socket: PathBuf,
+        welcome: Welcome,
+        cage: Option<Cage>,
+        reaper: Reaper,
+    ) -> Self {
         command::sweep(&welcome.places.own);
         let specs = std::iter::once(welcome.backend).chain(welcome.fallback);
         Self {
             context: Context {
                 bot_id,
+                socket,
                 workdir: welcome.workdir,
                 work_root: welcome.work_root,
                 env_files: welcome.env_files,

@@ -82,6 +82,7 @@ async fn ask(spec: &ModelServer, content: &str) -> (Vec<String>, Result<Answer, 
     };
     let mut sink = Sink::new(words.clone(), 1 << 30);
     let context = Context {
+        socket: "/nonexistent".into(),
         bot_id: "bot".into(),
         workdir: Workdir::Fresh,
         work_root: "/nonexistent".into(),

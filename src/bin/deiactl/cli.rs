@@ -87,12 +87,12 @@ pub enum Verb {
     Logs(verbs::logs::Logs),
     /// Measure throughput and latency of a running fleet with tasks of its own
     Bench(verbs::bench::Bench),
+    /// Send and read messages between bots
+    Message(verbs::message::Message),
     /// Say what is wrong and what to do
     Doctor(verbs::doctor::Doctor),
     /// Print a shell's completion script
     Completions(verbs::completions::Completions),
-    /// Send and read messages between bots (not implemented yet)
-    Message(verbs::planned::Planned),
     /// Show and resolve alerts (not implemented yet)
     Alerts(verbs::planned::Planned),
     /// Create, list and verify backups (not implemented yet)
@@ -132,9 +132,9 @@ impl Verb {
             Self::Config(verb) => verb.run(context).await,
             Self::Logs(verb) => verb.run(context).await,
             Self::Bench(verb) => verb.run(context).await,
+            Self::Message(verb) => verb.run(context).await,
             Self::Doctor(verb) => verb.run(context).await,
             Self::Completions(verb) => verb.run(context),
-            Self::Message(verb) => verb.run("message"),
             Self::Alerts(verb) => verb.run("alerts"),
             Self::Backup(verb) => verb.run("backup"),
             Self::Restore(verb) => verb.run("restore"),

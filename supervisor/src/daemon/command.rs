@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::brain::demand::Demand;
 use crate::brain::learn::Sample;
 use crate::brain::route::Weighing;
-use crate::store::{NewTask, TaskRecord};
+use crate::store::{MessageRecord, NewMessage, NewTask, TaskRecord};
 
 /// Requests that may wait for the main loop.
 pub const MAX_COMMANDS: usize = 4096;
@@ -108,6 +108,8 @@ pub enum Command {
     },
     /// What was learned.
     Learning(AskLearning),
+    /// Messages.
+    Mail(AskMail),
     /// A new configuration.
     Configure {
         /// The configuration.
@@ -171,6 +173,57 @@ pub enum AskLearning {
         /// The answer.
         reply: Reply<(usize, Vec<Execution>)>,
     },
+}
+
+/// What can be asked about messages, beside what the store answers.
+#[derive(Debug)]
+pub enum AskMail {
+    /// Send these, all or none.
+    Send {
+        /// The messages.
+        messages: Vec<NewMessage>,
+        /// Answered after the commit.
+        reply: Reply<Result<(), Refused>>,
+    },
+    /// A message was read.
+    Read {
+        /// Its name.
+        id: String,
+        /// Only where it is for this bot.
+        by: Option<String>,
+        /// The message as it is then, after the commit.
+        reply: Reply<Result<MessageRecord, Refused>>,
+    },
+    /// A bot reads all that it has unread.
+    Drain {
+        /// The bot.
+        bot: String,
+        /// The messages, after the commit.
+        reply: Reply<Result<Vec<MessageRecord>, Refused>>,
+    },
+    /// What was done since the last report.
+    Report {
+        /// The answer.
+        reply: Reply<MailReport>,
+    },
+    /// Which bot has this process.
+    WhoIs {
+        /// The process.
+        pid: u32,
+        /// The bot.
+        reply: Reply<Option<String>>,
+    },
+}
+
+/// What was done with messages since the last report; the last thousand of each.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MailReport {
+    /// Those that were delivered.
+    pub delivered: Vec<String>,
+    /// Those that expired.
+    pub failed: Vec<String>,
+    /// Always empty: what waits for a bot is not tried again by a clock.
+    pub retried: Vec<String>,
 }
 
 /// Why a task is where it is, as far as the main loop knows.
@@ -249,6 +302,12 @@ pub enum Refused {
     Store(String),
     /// There is no such task.
     UnknownTask,
+    /// There is no such message, or it is another bot's.
+    UnknownMessage,
+    /// This bot has too many unread messages.
+    InboxFull(String),
+    /// `feature_flags.messaging_enabled` is off.
+    MessagingOff,
     /// It is not in a state for this; its status.
     WrongStatus(TaskStatus),
     /// The limits make no sense; why.

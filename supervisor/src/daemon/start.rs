@@ -25,13 +25,13 @@ use crate::fleet::outputs::Outputs;
 use crate::fleet::pids::BotPids;
 use crate::fleet::proof::FleetKey;
 use crate::fleet::results::Results;
-use crate::fleet::sessions::{self, Sessions};
+use crate::fleet::sessions::{self, Programs, Sessions};
 use crate::fleet::spawn::Spawner;
 use crate::fleet::strays::{self, Strays};
 use crate::fleet::{MAX_EVENTS, confinement};
-use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin, serve_tcp};
+use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin, serve_programs, serve_tcp};
 use crate::http::guard::{Guard, HashedTokens};
-use crate::http::peer::Admission;
+use crate::http::peer::{Admission, Ancestry, is_descendant, parent_of};
 use crate::http::routes::{Api, service};
 use crate::logs::LogHandle;
 use crate::settings::Settings;
@@ -61,6 +61,9 @@ const STRAYS_GRACE: Duration = Duration::from_secs(2);
 /// Transactions whose outcomes may wait for the main loop.
 const MAX_COMMITTED: usize = 64;
 
+/// Connections of programs of bots that may wait to be served.
+const MAX_PROGRAMS: usize = 64;
+
 /// What a start has when it begins.
 pub(super) struct Begin {
     pub home: Home,
@@ -83,6 +86,7 @@ pub(super) struct Daemon {
     engine: JoinHandle<Result<Ended, StoreError>>,
     tcp: ServerHandle,
     admin: ServerHandle,
+    programs: ServerHandle,
     store: Arc<dyn Store>,
     commands: mpsc::Sender<Command>,
     notifier: Option<manager::Notifier>,
@@ -170,11 +174,17 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         evidence: evidence.clone(),
         events: events_to.clone(),
     };
+    let (programs_to, programs_come) = mpsc::channel(MAX_PROGRAMS);
+    let programs = Programs {
+        owner: owner_of(pids.clone()),
+        to: programs_to,
+    };
     let sessions = Sessions {
         key: key.clone(),
         events: events_to,
         outputs: outputs.clone(),
         pids: pids.clone(),
+        programs,
     };
     tokio::spawn(sessions::accept(listeners.bots.clone(), sessions));
     tokio::spawn(strays.watch());
@@ -268,9 +278,10 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
     let admin = serve_admin(
         listeners.admin.clone(),
         resumed_admin,
-        edge,
+        edge.clone(),
         Arc::new(admission),
     );
+    let programs = serve_programs(programs_come, edge);
     tracing::info!(
         event = "ready",
         pid = std::process::id(),
@@ -289,6 +300,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         engine,
         tcp,
         admin,
+        programs,
         store,
         commands: commands_to,
         notifier,
@@ -301,6 +313,17 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         leaving,
         stops,
     })
+}
+
+/// Which bot's process another one descends from: a bot reaps what it started, so that nothing of it
+/// leaves its tree.
+fn owner_of(pids: BotPids) -> Arc<dyn Fn(u32) -> Option<u32> + Send + Sync> {
+    Arc::new(
+        move |pid| match is_descendant(pid, parent_of, |pid| pids.contains(pid)) {
+            Ok(Ancestry::Descendant(bot)) => Some(bot),
+            Ok(Ancestry::Unrelated) | Err(_) => None,
+        },
+    )
 }
 
 /// A switch that is under way has succeeded, or this is the release that was gone back to.
@@ -358,11 +381,13 @@ impl Daemon {
     async fn depart(self, plan: Plan, log: &LogHandle) -> ExitCode {
         tracing::info!(event = "upgrade_switching", to = plan.attempt.to_version, path = %plan.attempt.to.display(), "switching to another release");
         self.leaving.send_replace(true);
-        let (tcp, admin) = tokio::join!(
+        // Programs of bots dial again: their socket is kept.
+        let (tcp, admin, programs) = tokio::join!(
             self.tcp.give_back(YIELD_GRACE),
-            self.admin.give_back(YIELD_GRACE)
+            self.admin.give_back(YIELD_GRACE),
+            self.programs.shutdown(YIELD_GRACE)
         );
-        let cut = tcp.1.cut + admin.1.cut;
+        let cut = tcp.1.cut + admin.1.cut + programs.cut;
         if cut > 0 {
             tracing::warn!(
                 event = "upgrade_cut",
@@ -423,7 +448,8 @@ impl Daemon {
     async fn end(self, ended: EngineEnd) -> ExitCode {
         tokio::join!(
             self.tcp.shutdown(HTTP_GRACE),
-            self.admin.shutdown(HTTP_GRACE)
+            self.admin.shutdown(HTTP_GRACE),
+            self.programs.shutdown(HTTP_GRACE)
         );
         finish(ended, self.store, &self.home, &self.pids, &self.fleet).await
     }

@@ -1,4 +1,5 @@
-//! The socket bots dial: hand-shake, frames in, frames out.
+//! The socket bots dial: hand-shake, frames in, frames out. What a bot started dials it as well
+//! (`$DEIA_SOCKET`), and is handed to the HTTP side as its bot's: whose it is, the kernel says.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,6 +15,7 @@ use interprocess::os::unix::local_socket::ListenerOptionsExt;
 use interprocess::os::unix::uds_local_socket;
 use interprocess::os::unix::uds_local_socket::tokio::{Listener, Stream};
 use tokio::io::{AsyncRead, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::outputs::{NotTaken, Outputs};
@@ -119,6 +121,23 @@ pub struct Sessions {
     pub outputs: Outputs,
     /// Which processes are bots.
     pub pids: BotPids,
+    /// What becomes of other processes that dial.
+    pub programs: Programs,
+}
+
+/// Programs that bots started.
+#[derive(Clone)]
+pub struct Programs {
+    /// The bot's process that a process descends from, if it does. Reads /proc.
+    pub owner: Arc<dyn Fn(u32) -> Option<u32> + Send + Sync>,
+    /// Where their connections go, each with its bot's process.
+    pub to: mpsc::Sender<(UnixStream, u32)>,
+}
+
+impl std::fmt::Debug for Programs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Programs")
+    }
 }
 
 /// Accepts bots until the daemon ends.
@@ -135,6 +154,8 @@ pub async fn accept(listener: Arc<BotsListener>, sessions: Sessions) {
                     // A bot waits its turn; what is none takes no bot's place.
                     let permit = if peer.is_some_and(|pid| sessions.pids.contains(pid)) {
                         unproven.acquire_owned().await.ok()
+                    } else if let Some((pid, owner)) = sessions.owner(peer).await {
+                        return sessions.programs.take(stream, pid, owner);
                     } else {
                         strangers.try_acquire_owned().ok()
                     };
@@ -157,7 +178,23 @@ fn peer_pid(stream: &Stream) -> Option<u32> {
     u32::try_from(pid).ok()
 }
 
+impl Programs {
+    fn take(&self, stream: Stream, pid: u32, owner: u32) {
+        if self.to.try_send((stream.into(), owner)).is_err() {
+            refused(Some(pid), "too many programs of bots dial at once");
+        }
+    }
+}
+
 impl Sessions {
+    /// A process, and the bot's it descends from.
+    async fn owner(&self, peer: Option<u32>) -> Option<(u32, u32)> {
+        let pid = peer?;
+        let owner = self.programs.owner.clone();
+        let found = tokio::task::spawn_blocking(move || owner(pid)).await;
+        found.ok().flatten().map(|owner| (pid, owner))
+    }
+
     /// One connection, from its first frame to its end.
     async fn serve(
         self,

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use deia::config::Http;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::connection;
@@ -157,6 +157,28 @@ pub fn serve_admin(
             server.welcome_admin(stream, read, Arc::clone(&admission));
         }
         admin_loop(listener, server, admission, stop)
+    })
+}
+
+/// A connection of a program, and the process of the bot it belongs to.
+pub type Program = (UnixStream, u32);
+
+/// Serves HTTP to programs of bots, until [`ServerHandle::shutdown`]: whoever sends the connections
+/// knows whose they are.
+pub fn serve_programs(mut programs: mpsc::Receiver<Program>, edge: Edge) -> ServerHandle {
+    ServerHandle::start(edge, |server, mut stop| async move {
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.changed() => return,
+                program = programs.recv() => match program {
+                    Some((stream, pid)) => {
+                        server.welcome(stream, Vec::new(), Peer::Bot { pid }, None);
+                    }
+                    None => return,
+                },
+            }
+        }
     })
 }
 

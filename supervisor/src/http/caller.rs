@@ -49,6 +49,8 @@ impl Tokens for HashedTokens {
 pub enum Via {
     /// By being on the admin socket.
     AdminSocket,
+    /// By being a bot, or what one started.
+    BotSocket,
     /// By being on this host, with `http.auth: off`.
     Loopback,
     /// By a token: the first bytes of its hash, to tell tokens apart in the audit.
@@ -90,7 +92,9 @@ impl fmt::Display for Caller {
                 let hash = u32::from_be_bytes(hash);
                 write!(f, "credential {hash:08x} from {}", self.peer)
             }
-            Via::AdminSocket | Via::Loopback | Via::Anonymous => write!(f, "{}", self.peer),
+            Via::AdminSocket | Via::BotSocket | Via::Loopback | Via::Anonymous => {
+                write!(f, "{}", self.peer)
+            }
         }
     }
 }

@@ -90,6 +90,7 @@ impl Guard {
         self.check_origin(&parts.method, &parts.headers, local)?;
         match (peer, self.auth) {
             (Peer::Admin { .. }, _) => Ok(caller(Via::AdminSocket, ScopeSet::ALL)),
+            (Peer::Bot { .. }, _) => Ok(caller(Via::BotSocket, ScopeSet::LOOPBACK)),
             (Peer::Tcp(_), HttpAuth::Off) if peer.is_local() => {
                 Ok(caller(Via::Loopback, ScopeSet::LOOPBACK))
             }

@@ -40,6 +40,11 @@ pub enum Peer {
         /// Its group.
         gid: u32,
     },
+    /// Over the bots' own socket: what a bot started, or the bot.
+    Bot {
+        /// The bot's process.
+        pid: u32,
+    },
 }
 
 impl Peer {
@@ -47,7 +52,7 @@ impl Peer {
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) => Some(address.ip()),
-            Self::Admin { .. } => None,
+            Self::Admin { .. } | Self::Bot { .. } => None,
         }
     }
 
@@ -55,7 +60,7 @@ impl Peer {
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Self::Admin { .. } => true,
+            Self::Admin { .. } | Self::Bot { .. } => true,
         }
     }
 }
@@ -70,6 +75,7 @@ impl fmt::Display for Peer {
                 ..
             } => write!(f, "uid {uid} pid {pid}"),
             Self::Admin { pid: None, uid, .. } => write!(f, "uid {uid}"),
+            Self::Bot { pid } => write!(f, "bot process {pid}"),
         }
     }
 }

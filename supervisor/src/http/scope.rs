@@ -311,6 +311,7 @@ fn permit(scope: Scope, request: &Request) -> Result<(), ScopeRefusal> {
     let has = match caller.via {
         Via::Token(_) => format!("this token has {}", caller.scopes),
         Via::Loopback => "TCP without a token has read, submit and bot".to_owned(),
+        Via::BotSocket => "a bot has read, submit and bot".to_owned(),
         Via::AdminSocket | Via::Anonymous => "this caller has no scope".to_owned(),
     };
     Err(ScopeRefusal {

@@ -1,8 +1,9 @@
 //! The field tables of the requests every client shares.
 
 use deia::api::{
-    EvaluateRequest, HistoryQuery, LimitsRequest, RecordRequest, ScaleQuery, SubmitRequest,
-    TaskQuery, UpgradeRequest,
+    BotMessageRequest, BroadcastRequest, ConversationQuery, EvaluateRequest, HistoryQuery,
+    InboxQuery, LimitsRequest, RecordRequest, ScaleQuery, SendRequest, SubmitRequest, TaskQuery,
+    UpgradeRequest,
 };
 use deia::config::MAX_BOTS;
 use deia::task::{MAX_ATTEMPTS, MAX_TASK_ID_BYTES};
@@ -24,6 +25,15 @@ const YEAR_SECONDS: f64 = 31_536_000.0;
 const MIN_TIMEOUT_SECONDS: f64 = 0.001;
 
 const PRIORITIES: &[&str] = &["P0", "P1", "P2", "P3"];
+const PRIORITIES_ANY_CASE: &[&str] = &["P0", "P1", "P2", "P3", "p0", "p1", "p2", "p3"];
+const BOT_TYPES: &[&str] = &[
+    "general",
+    "developer",
+    "analyzer",
+    "writer",
+    "planner",
+    "validator",
+];
 const TASK_TYPES: &[&str] = &["development", "analysis", "writing", "planning", "general"];
 const STATUSES: &[&str] = &[
     "scheduled",
@@ -192,6 +202,95 @@ impl Fields for HistoryQuery {
     }
 }
 
+impl Fields for SendRequest {
+    const FIELDS: &'static [Field] = &[
+        field("to_bot", Kind::Text(MAX_NAME_BYTES), Presence::Required),
+        field("content", Kind::Text(NO_BOUND), Presence::Required),
+        field("from_bot", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
+        field(
+            "priority",
+            Kind::Enum(PRIORITIES_ANY_CASE),
+            Presence::Nullable,
+        ),
+        field("ttl_seconds", TTL, Presence::Nullable),
+        field("metadata", Kind::Object, Presence::Nullable),
+    ];
+
+    fn check(&self, errors: &mut Errors) {
+        errors.text::<Self>("to_bot", Some(&self.to_bot));
+        errors.text::<Self>("from_bot", self.from_bot.as_deref());
+        errors.number::<Self>("ttl_seconds", self.ttl_seconds.map(|ttl| ttl as f64));
+    }
+}
+
+/// Seconds a message may live.
+const TTL: Kind = Kind::Int(1, deia::message::MAX_TTL_SECONDS as i64);
+
+impl Fields for BroadcastRequest {
+    const FIELDS: &'static [Field] = &[
+        field("to_type", Kind::Enum(BOT_TYPES), Presence::Required),
+        field("content", Kind::Text(NO_BOUND), Presence::Required),
+        field("from_bot", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
+        field(
+            "priority",
+            Kind::Enum(PRIORITIES_ANY_CASE),
+            Presence::Nullable,
+        ),
+        field("ttl_seconds", TTL, Presence::Nullable),
+        field("metadata", Kind::Object, Presence::Nullable),
+    ];
+
+    fn check(&self, errors: &mut Errors) {
+        errors.text::<Self>("from_bot", self.from_bot.as_deref());
+        errors.number::<Self>("ttl_seconds", self.ttl_seconds.map(|ttl| ttl as f64));
+    }
+}
+
+impl Fields for BotMessageRequest {
+    const FIELDS: &'static [Field] = &[
+        field("from_bot", Kind::Text(MAX_NAME_BYTES), Presence::Required),
+        field("content", Kind::Text(NO_BOUND), Presence::Required),
+        field(
+            "priority",
+            Kind::Enum(PRIORITIES_ANY_CASE),
+            Presence::Nullable,
+        ),
+    ];
+
+    fn check(&self, errors: &mut Errors) {
+        errors.text::<Self>("from_bot", Some(&self.from_bot));
+    }
+}
+
+impl Fields for InboxQuery {
+    const FIELDS: &'static [Field] = &[
+        field("bot_id", Kind::Text(MAX_NAME_BYTES), Presence::Optional),
+        field(
+            "priority",
+            Kind::Enum(PRIORITIES_ANY_CASE),
+            Presence::Optional,
+        ),
+        field("limit", Kind::Int(1, 1000), Presence::Optional),
+    ];
+
+    fn check(&self, errors: &mut Errors) {
+        errors.text::<Self>("bot_id", self.bot_id.as_deref());
+        errors.number::<Self>("limit", self.limit.map(f64::from));
+    }
+}
+
+impl Fields for ConversationQuery {
+    const FIELDS: &'static [Field] = &[
+        field("bot_id", Kind::Text(MAX_NAME_BYTES), Presence::Optional),
+        field("limit", Kind::Int(1, 1000), Presence::Optional),
+    ];
+
+    fn check(&self, errors: &mut Errors) {
+        errors.text::<Self>("bot_id", self.bot_id.as_deref());
+        errors.number::<Self>("limit", self.limit.map(f64::from));
+    }
+}
+
 impl Fields for TaskQuery {
     const FIELDS: &'static [Field] = &[
         field("status", Kind::Enum(STATUSES), Presence::Optional),
@@ -229,6 +328,12 @@ mod tests {
                 .iter()
                 .map(|t| t.as_str())
                 .eq(TASK_TYPES.iter().copied())
+        );
+        assert!(
+            deia::bot::BotType::ALL
+                .iter()
+                .map(|t| t.as_str())
+                .eq(BOT_TYPES.iter().copied())
         );
         assert!(
             TaskStatus::ALL
@@ -272,6 +377,35 @@ mod tests {
             success: Some(true),
         });
         is_known(&HistoryQuery { limit: Some(1) });
+        is_known(&InboxQuery {
+            bot_id: Some("b".into()),
+            priority: Some(Priority::P0),
+            limit: Some(1),
+        });
+        is_known(&ConversationQuery {
+            bot_id: Some("b".into()),
+            limit: Some(1),
+        });
+        is_known(&SendRequest {
+            from_bot: Some("b".into()),
+            priority: Some(Priority::P0),
+            ttl_seconds: Some(1),
+            metadata: Some(serde_json::Map::new()),
+            ..SendRequest::default()
+        });
+        is_known(&BroadcastRequest {
+            to_type: deia::bot::BotType::General,
+            content: "c".into(),
+            from_bot: Some("b".into()),
+            priority: Some(Priority::P0),
+            ttl_seconds: Some(1),
+            metadata: Some(serde_json::Map::new()),
+        });
+        is_known(&BotMessageRequest {
+            from_bot: "b".into(),
+            content: "c".into(),
+            priority: Some(Priority::P0),
+        });
         is_known(&SubmitRequest {
             task_id: Some("t".into()),
             priority: Some(Priority::P0),

@@ -16,6 +16,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod messages;
 #[cfg(test)]
 mod sql_stays_here;
 pub mod sqlite;
@@ -27,11 +28,16 @@ use deia::time::Timestamp;
 use deia::wire::Usage;
 use futures_util::future::BoxFuture;
 
+pub use messages::{MessageCounts, MessageRecord, NewMessage};
+
 /// A task's place in the store: grows with every submission, never used again.
 pub type Seq = i64;
 
 /// The caller's name for an operation, repeated in its outcome.
 pub type Ticket = u64;
+
+/// Bots for which messages wait, and when the next message is over.
+pub type Awaited = (Vec<String>, Option<Timestamp>);
 
 /// A demand, and its ready tasks by priority.
 pub type DemandCount = (Arc<str>, [u64; 4]);
@@ -91,6 +97,32 @@ pub trait Store: Send + Sync + 'static {
 
     /// What routing has learned. For start-up.
     fn learned(&self) -> BoxFuture<'static, Result<Learned, StoreError>>;
+
+    /// Messages of a bot that are not over, the most urgent first; those it has read after them.
+    fn inbox(
+        &self,
+        bot: String,
+        priority: Option<Priority>,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<MessageRecord>, StoreError>>;
+
+    /// The newest messages between two bots, oldest first.
+    fn conversation(
+        &self,
+        one: String,
+        other: String,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<MessageRecord>, StoreError>>;
+
+    /// One message.
+    fn message(&self, id: String) -> BoxFuture<'static, Result<Option<MessageRecord>, StoreError>>;
+
+    /// How many messages there are, of every kind.
+    fn message_counts(&self) -> BoxFuture<'static, Result<MessageCounts, StoreError>>;
+
+    /// Bots for which messages wait, and when the next unread message is over. For start-up.
+    fn awaited(&self) -> BoxFuture<'static, Result<Awaited, StoreError>>;
 
     /// How many queued tasks of this demand stand before (priority, seq); counts to at most
     /// [`MAX_COUNTED_AHEAD`].
@@ -227,6 +259,57 @@ pub enum Op {
         version: u32,
         /// Whether what was learned before is forgotten.
         forget: bool,
+    },
+    /// Messages, all or none. -> [`Outcome::Sent`] or [`Outcome::InboxFull`]
+    Send {
+        /// The messages.
+        messages: Vec<NewMessage>,
+        /// Unread messages from which on a bot gets no more.
+        max_unread: u64,
+    },
+    /// What waits for a bot is in its inbox, the longest waiting first. -> [`Outcome::Delivered`]
+    Deliver {
+        /// The bot.
+        bot: String,
+        /// When.
+        at: Timestamp,
+        /// At most this many.
+        limit: usize,
+    },
+    /// A message was read. -> [`Outcome::Message`], as it is now; [`Outcome::Gone`] when unknown
+    ReadMessage {
+        /// Its name.
+        id: String,
+        /// Only where it is for this bot.
+        by: Option<String>,
+        /// When.
+        at: Timestamp,
+    },
+    /// A bot reads all it has unread, the most urgent first. -> [`Outcome::Messages`]
+    Drain {
+        /// The bot.
+        bot: String,
+        /// When.
+        at: Timestamp,
+        /// At most this many.
+        limit: usize,
+    },
+    /// Messages whose time is over. -> [`Outcome::MessagesExpired`]
+    ExpireMessages {
+        /// The wall clock.
+        now: Timestamp,
+        /// At most this many.
+        limit: usize,
+    },
+    /// Removes messages that are read or expired: those sent before this, and the oldest beyond
+    /// `max_kept`. -> [`Outcome::Removed`]
+    RetainMessages {
+        /// The bound.
+        before: Timestamp,
+        /// Kept at most.
+        max_kept: u64,
+        /// At most this many of each in one go.
+        limit: usize,
     },
     /// Commits a row of its own, to prove that the store takes writes. -> [`Outcome::Probed`]
     Probe,
@@ -391,6 +474,29 @@ pub enum Outcome {
     },
     /// It is kept.
     Learned,
+    /// They are kept.
+    Sent,
+    /// This bot has too many unread messages; nothing was sent.
+    InboxFull {
+        /// The bot.
+        bot: String,
+    },
+    /// These are in an inbox now.
+    Delivered {
+        /// Their names.
+        ids: Vec<String>,
+    },
+    /// A message as it is now.
+    Message(Box<MessageRecord>),
+    /// Messages as they are now.
+    Messages(Vec<MessageRecord>),
+    /// These are expired.
+    MessagesExpired {
+        /// They.
+        expired: Vec<MessageRecord>,
+        /// When the next one is over.
+        next: Option<Timestamp>,
+    },
     /// Writes are taken.
     Probed,
 }

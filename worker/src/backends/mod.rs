@@ -35,6 +35,8 @@ use crate::tree::Tree;
 pub struct Context {
     /// Who works.
     pub bot_id: String,
+    /// Where its programs reach the daemon.
+    pub socket: PathBuf,
     /// Where a command runs.
     pub workdir: Workdir,
     /// Fresh working directories are made here.

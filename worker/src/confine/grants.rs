@@ -18,6 +18,8 @@ pub enum Access {
     List,
     /// And what is in them; programs may be started.
     Read,
+    /// Sockets in a directory, to be dialled: where Landlock keeps sockets by path at all.
+    Dial,
     /// A device, read and written.
     Device,
     /// Everything.
@@ -73,9 +75,10 @@ pub fn without_repetition(grants: Vec<Grant>) -> Vec<Grant> {
     let covered = |n: usize, grant: &Grant| {
         grants.iter().enumerate().any(|(m, other)| {
             let same = other == grant;
+            let comparable = |access| !matches!(access, Access::Device | Access::Dial);
             other.access >= grant.access
-                && grant.access != Access::Device
-                && other.access != Access::Device
+                && comparable(grant.access)
+                && comparable(other.access)
                 && grant.path.starts_with(&other.path)
                 && (!same || m < n)
         })

@@ -165,6 +165,7 @@ fn allowed(access: Access, newest: ABI) -> BitFlags<AccessFs> {
     match access {
         Access::List => AccessFs::ReadDir.into(),
         Access::Read => AccessFs::from_read(newest),
+        Access::Dial => AccessFs::from_all(newest) & AccessFs::ResolveUnix,
         Access::Device => AccessFs::from_file(newest) & !AccessFs::Execute,
         Access::Write => AccessFs::from_all(newest),
     }
@@ -200,6 +201,12 @@ mod tests {
         assert_eq!(none.allows(Landlock::BestEffort), Ok(false));
         assert_eq!(Kernel::Version(2).allows(Landlock::Required), Ok(true));
         assert_eq!(Kernel::Version(7).allows(Landlock::Off), Ok(false));
+    }
+
+    #[test]
+    fn the_daemons_socket_can_be_dialled_where_sockets_are_kept() {
+        assert!(allowed(Access::Dial, ABI::V8).is_empty());
+        assert_eq!(allowed(Access::Dial, NEWEST), AccessFs::ResolveUnix);
     }
 
     #[test]

@@ -62,11 +62,11 @@ pub struct Confined {
 }
 
 /// Confines this process and all it will start, and makes it the reaper of its descendants. Call
-/// before any thread or child exists: both inherit.
+/// before any thread or child exists: both inherit. `socket`: where they may reach the daemon.
 ///
 /// # Errors
 /// What could not be done and why, for people. The bot must not take work then.
-pub fn apply(welcome: &Welcome) -> Result<Confined, String> {
+pub fn apply(welcome: &Welcome, socket: &Path) -> Result<Confined, String> {
     make_directories(welcome)?;
     let mut words: Vec<String> =
         privileges::give_up(&welcome.limits, welcome.places.fleet_processes)?
@@ -78,7 +78,7 @@ pub fn apply(welcome: &Welcome) -> Result<Confined, String> {
     let mut cage = None;
     let mut remarks = Vec::new();
     if kernel.allows(wanted)? {
-        let rules = Rules::of(welcome);
+        let rules = Rules::of(welcome).with_socket(socket);
         remarks.clone_from(&rules.remarks);
         let grants = rules.of_the_bot();
         let opened = grants.iter().filter_map(Opened::of);

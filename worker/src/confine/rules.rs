@@ -112,6 +112,15 @@ impl Rules {
         rules
     }
 
+    /// With the socket at which the daemon hears what the bot starts: its directory, for there is another
+    /// socket after a restart of the daemon.
+    pub fn with_socket(mut self, socket: &Path) -> Self {
+        let directory = real(socket.parent());
+        let grants = directory.into_iter().map(|path| grant(path, Access::Dial));
+        self.common.extend(grants);
+        self
+    }
+
     /// What the bot itself may.
     ///
     /// All of `/etc`: a rule is of a file, not of its name, and a list of `/etc/resolv.conf` and others

@@ -95,7 +95,7 @@ async fn session(bootstrap: Bootstrap) -> Result<(), SessionError> {
     let (link, welcome) = be_welcomed(&bootstrap.socket, &hello).await?;
     let setup = |what: &str, e: io::Error| SessionError::Setup(format!("{what}: {e}"));
     let pulse = PulseFile::new().map_err(|e| setup("no file for heartbeats", e))?;
-    let confined = confine::apply(&welcome).map_err(SessionError::Setup)?;
+    let confined = confine::apply(&welcome, &bootstrap.socket).map_err(SessionError::Setup)?;
     let sandbox = confined.sandbox;
     let beat = Beat::new(welcome.heartbeat_ms).map_err(|e| setup("no timer for heartbeats", e))?;
     // While there can be one: from now on there is a thread for what can only block.
@@ -108,9 +108,16 @@ async fn session(bootstrap: Bootstrap) -> Result<(), SessionError> {
     })
     .await?;
     let reaper = Reaper::default();
+    let socket = bootstrap.socket.clone();
     let identity = serve::Identity::new(bootstrap.socket, hello, sandbox, pulse.fd(), &welcome);
     let spool = spooling::Spooling::new(&identity.hello, welcome.places.spool.clone());
-    let bot = Bot::new(bootstrap.bot_id, welcome, confined.cage, reaper.clone());
+    let bot = Bot::new(
+        bootstrap.bot_id,
+        socket,
+        welcome,
+        confined.cage,
+        reaper.clone(),
+    );
     serve::Loop::new(link, bot, reaper, identity, pulse, spool)
         .with(confined.domain)
         .run(beat, signals)

@@ -113,6 +113,7 @@ async fn the_environment_is_clean() {
             "API_KEY",
             "DEIA_ATTEMPT",
             "DEIA_BOT_ID",
+            "DEIA_SOCKET",
             "DEIA_TASK_ID",
             "DEIA_TEST_SEEN",
             "DEIA_TREE",

@@ -150,6 +150,7 @@ pub async fn ask(spec: BackendSpec) -> (String, Result<Answer, Failure>) {
     let task = id("t");
     let mut sink = Sink::new(words.clone(), 1 << 30);
     let context = Context {
+        socket: "/nonexistent".into(),
         bot_id: "bot".into(),
         workdir: deia::config::Workdir::Fresh,
         work_root: "/nonexistent".into(),

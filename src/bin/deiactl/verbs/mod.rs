@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod drain;
 mod follow;
 pub mod logs;
+pub mod message;
 pub mod planned;
 pub mod reload;
 pub mod resume;

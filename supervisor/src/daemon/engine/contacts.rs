@@ -296,6 +296,7 @@ impl Engine {
             tracing::warn!(event = "bot_reconnected", bot_id = %id, tasks = taken_over, "a bot lost its connection and is back");
             self.may_work(id);
         }
+        self.deliver_to(id);
     }
 
     fn connect(&mut self, id: &Arc<str>, hello: Hello, welcome: ToWorker) {
@@ -331,6 +332,7 @@ impl Engine {
         entry.sandbox = Some(sandbox);
         entry.pulse = pulse;
         self.bot_event(&line.bot, Event::Ready);
+        self.deliver_to(&line.bot);
     }
 
     fn welcome(&self, id: &str, spec: &Pool) -> Welcome {

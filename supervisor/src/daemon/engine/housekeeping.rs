@@ -161,6 +161,7 @@ impl Engine {
             .at(self.now() + HOUSEKEEPING, Timer::Housekeeping);
         self.expire_old();
         self.remove_old();
+        self.remove_old_messages();
         self.tend_files();
     }
 

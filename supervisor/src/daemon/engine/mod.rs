@@ -12,7 +12,7 @@
 //! [`crate::brain`]; what must be durable it hands to the store, and it answers only what the store
 //! has reported as committed. A task's way through it is in `tasks.rs`, a bot's in `bots.rs` and `contacts.rs`, the
 //! limits' and the configuration's in `fleet.rs`, the load's in `scaling.rs`, what was learned in
-//! `learning.rs`.
+//! `learning.rs`, messages in `mail.rs`.
 
 mod bots;
 mod contacts;
@@ -21,6 +21,7 @@ mod fleet;
 mod housekeeping;
 mod learning;
 mod limits;
+mod mail;
 mod outcomes;
 mod scaling;
 mod service;
@@ -176,6 +177,7 @@ pub struct Engine {
     last_scale_down: Option<Timestamp>,
     scaling: scaling::Scaling,
     keeping: learning::Keeping,
+    mail: mail::Mail,
     timers: Timers,
     phase: Phase,
     /// A stop waits for nobody any more.
@@ -263,6 +265,7 @@ impl Engine {
             last_scale_down: None,
             scaling: scaling::Scaling::default(),
             keeping: learning::Keeping::default(),
+            mail: mail::Mail::default(),
             timers: Timers::default(),
             phase: Phase::Running,
             given_up: false,
@@ -371,6 +374,7 @@ impl Engine {
                 let _ = reply.send(self.outlook(&id, demand.as_ref()));
             }
             Command::Learning(ask) => self.learning(ask),
+            Command::Mail(ask) => self.ask_mail(ask),
             Command::Configure { config, reply } => {
                 self.configure(config);
                 let _ = reply.send(());
@@ -410,6 +414,7 @@ impl Engine {
             Timer::RemoveMore => self.remove_old(),
             Timer::Scaling(number) => self.scaling_due(number),
             Timer::KeepLearned => self.keep_learned(),
+            Timer::Mail(number) => self.mail_due(number),
             Timer::StoreAgain => self.store_again(),
             Timer::Probe => self.probe_store(),
             Timer::ExtendStop => self.extend_stop(),

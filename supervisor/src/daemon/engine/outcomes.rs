@@ -15,7 +15,7 @@ use crate::brain::window::Waiting;
 use crate::daemon::command::{Acted, Refused, Reply, Submitted};
 use crate::fleet::Run;
 use crate::fleet::results::Results;
-use crate::store::{Committed, LearnedRow, Op, Outcome, Ready, StoreError};
+use crate::store::{Committed, LearnedRow, MessageRecord, Op, Outcome, Ready, StoreError};
 
 /// What an operation was for.
 #[derive(Debug)]
@@ -48,6 +48,22 @@ pub(super) enum Pending {
     Promote,
     Expire,
     Retain,
+    Send {
+        to: Vec<String>,
+        over: Option<Timestamp>,
+        reply: Reply<Result<(), Refused>>,
+    },
+    Deliver {
+        bot: String,
+    },
+    Read {
+        reply: Reply<Result<MessageRecord, Refused>>,
+    },
+    Drain {
+        reply: Reply<Result<Vec<MessageRecord>, Refused>>,
+    },
+    ExpireMessages,
+    RetainMessages,
     /// What was learned.
     Learn(Vec<LearnedRow>),
     /// Under which version it is learned.
@@ -131,12 +147,46 @@ impl Engine {
             }
             (Pending::Expire, Outcome::Expired(expired)) => self.expired(&expired),
             (Pending::Retain, Outcome::Removed { count }) => self.removed(count),
+            (Pending::Send { to, over, reply }, outcome) => {
+                let answer = match outcome {
+                    Outcome::InboxFull { bot } => Err(Refused::InboxFull(bot)),
+                    _ => Ok(()),
+                };
+                let is_sent = answer.is_ok();
+                // A sender that has gone away finds it in the conversation.
+                let _ = reply.send(answer);
+                if is_sent {
+                    self.sent(to, over);
+                }
+            }
+            (Pending::Deliver { bot }, Outcome::Delivered { ids }) => self.delivered(bot, ids),
+            (Pending::Read { reply }, outcome) => {
+                let answer = match outcome {
+                    Outcome::Message(message) => {
+                        Self::was_read(&message);
+                        Ok(*message)
+                    }
+                    _ => Err(Refused::UnknownMessage),
+                };
+                let _ = reply.send(answer);
+            }
+            (Pending::Drain { reply }, Outcome::Messages(messages)) => {
+                messages.iter().for_each(Self::was_read);
+                let _ = reply.send(Ok(messages));
+            }
+            (Pending::ExpireMessages, Outcome::MessagesExpired { expired, next }) => {
+                self.messages_expired(expired, next);
+            }
             (
                 Pending::Promote
                 | Pending::Expire
                 | Pending::Retain
                 | Pending::Learn(_)
                 | Pending::LearnUnder
+                | Pending::Deliver { .. }
+                | Pending::Drain { .. }
+                | Pending::ExpireMessages
+                | Pending::RetainMessages
                 | Pending::Probe,
                 _,
             ) => {}
@@ -392,9 +442,20 @@ impl Engine {
                 let _ = reply.send(Err(Refused::Store(e.to_string())));
             }
             Pending::Promote => self.promote_again(PROMOTE_AGAIN),
+            Pending::Send { reply, .. } => {
+                let _ = reply.send(Err(Refused::Store(e.to_string())));
+            }
+            Pending::Read { reply } => {
+                let _ = reply.send(Err(Refused::Store(e.to_string())));
+            }
+            Pending::Drain { reply } => {
+                let _ = reply.send(Err(Refused::Store(e.to_string())));
+            }
+            Pending::Deliver { bot } => self.not_delivered(bot),
+            Pending::ExpireMessages => self.messages_not_expired(),
             Pending::Learn(rows) => self.not_kept(rows),
             Pending::LearnUnder => self.not_learned_under(),
-            Pending::Expire | Pending::Retain | Pending::Probe => {}
+            Pending::Expire | Pending::Retain | Pending::RetainMessages | Pending::Probe => {}
         }
     }
 

@@ -60,6 +60,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         self.dispatcher.configure(self.pool_facts());
         self.load_learned(committed).await?;
+        self.load_mail().await?;
         let nothing_lives = estate.bots.is_empty() && estate.kept.is_empty();
         if nothing_lives {
             self.release_all(committed).await?;

@@ -30,6 +30,8 @@ pub enum Timer {
     RemoveMore,
     /// Scaling is to be evaluated; valid while this is the newest number.
     Scaling(u64),
+    /// Messages may be over; valid while this is the newest number.
+    Mail(u64),
     /// What was learned is to be kept.
     KeepLearned,
     /// The store failed: try what is left over again.

@@ -6,6 +6,7 @@ pub mod documents;
 pub mod explain;
 pub mod health;
 pub mod learning;
+pub mod messages;
 pub mod not_built;
 pub mod orchestrate;
 pub mod output;
@@ -116,6 +117,20 @@ pub(super) fn refused(why: Refused, task: &str) -> ApiFailure {
         ),
         Refused::Store(why) => ApiFailure::unavailable("store_unavailable", why, 1),
         Refused::UnknownTask => ApiFailure::not_found(format!("Task {task} not found")),
+        Refused::UnknownMessage => ApiFailure::not_found(format!("Message {task} not found")),
+        Refused::InboxFull(bot) => ApiFailure::unavailable(
+            "inbox_full",
+            format!(
+                "{bot} has {} unread messages: they have to be read, or to expire, before it gets more",
+                deia::message::MAX_UNREAD
+            ),
+            60,
+        ),
+        Refused::MessagingOff => ApiFailure::unavailable(
+            "messaging_disabled",
+            "messages are off (feature_flags.messaging_enabled)",
+            60,
+        ),
         Refused::WrongStatus(status) => {
             ApiFailure::conflict("wrong_status", format!("task {task} is {status}"))
         }
@@ -162,6 +177,10 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(learning::task_type))
         .routes(routes!(learning::insights))
         .routes(routes!(learning::history))
+        .routes(routes!(messages::inbox))
+        .routes(routes!(messages::status))
+        .routes(routes!(messages::conversation))
+        .routes(routes!(messages::of_this_bot))
         .routes(routes!(bots::list))
         .routes(routes!(bots::show))
         .routes(routes!(scaling::status))
@@ -175,7 +194,12 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(submit::orchestrate))
         .routes(routes!(submit::batch))
         .routes(routes!(tasks::cancel))
-        .routes(routes!(tasks::retry));
+        .routes(routes!(tasks::retry))
+        .routes(routes!(messages::send))
+        .routes(routes!(messages::broadcast))
+        .routes(routes!(messages::read))
+        .routes(routes!(messages::process_queue))
+        .routes(routes!(messages::to_this_bot));
     let bot = OpenApiRouter::new().routes(routes!(learning::record));
     let admin = OpenApiRouter::new()
         .routes(routes!(bots::start))

@@ -15,7 +15,6 @@ use crate::http::scope::{ScopedRouter, scoped};
 /// The extension that marks them.
 pub const MARK: &str = "x-not-implemented";
 
-const MESSAGES: &str = "messaging between bots";
 const HEALTH: &str = "health monitoring and alerts";
 const AUDIT: &str = "the audit trail";
 const MONITORING: &str = "monitoring";
@@ -31,21 +30,12 @@ use Scope::{Admin, Bot, Read, Submit};
 
 const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Post, "/terminate", Admin, TERMINATE),
-    (Post, "/message", Submit, MESSAGES),
-    (Get, "/messages", Read, MESSAGES),
     (Post, "/api/orchestrate/register-bot", Admin, EXTERNAL),
     (Post, "/api/bots/{id}/lease", Bot, EXTERNAL),
     (Post, "/api/bots/{id}/heartbeat", Bot, EXTERNAL),
     (Post, "/api/bots/{id}/tasks/{task}/output", Bot, EXTERNAL),
     (Post, "/api/bots/{id}/tasks/{task}/complete", Bot, EXTERNAL),
     (Post, "/api/bots/{id}/tasks/{task}/fail", Bot, EXTERNAL),
-    (Post, "/api/messaging/send", Submit, MESSAGES),
-    (Get, "/api/messaging/inbox", Read, MESSAGES),
-    (Post, "/api/messaging/read/{message_id}", Submit, MESSAGES),
-    (Post, "/api/messaging/process-queue", Submit, MESSAGES),
-    (Get, "/api/messaging/status", Read, MESSAGES),
-    (Get, "/api/messaging/conversation/{other}", Read, MESSAGES),
-    (Post, "/api/messaging/broadcast", Submit, MESSAGES),
     (Post, "/api/dashboard/health/evaluate", Admin, HEALTH),
     (Get, "/api/dashboard/health", Read, HEALTH),
     (Get, "/api/dashboard/alerts", Read, HEALTH),

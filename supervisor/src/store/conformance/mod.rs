@@ -3,6 +3,7 @@
 
 pub(super) mod learning;
 pub(super) mod life;
+pub(super) mod messages;
 mod model;
 pub(super) mod random;
 pub(super) mod reads;
@@ -76,6 +77,14 @@ macro_rules! conformance {
                 what_was_learned_is_kept_and_replaced,
                 what_was_learned_is_forgotten_under_another_version,
                 the_reason_of_an_attempt_is_kept_with_it,
+            }
+            messages::{
+                a_message_is_kept_as_it_was_sent,
+                what_waits_is_delivered_once_in_portions,
+                the_urgent_come_first_and_what_was_read_last,
+                what_is_not_read_in_time_expires,
+                a_full_inbox_takes_no_more,
+                a_conversation_goes_both_ways_and_old_ones_go,
             }
             sweeps::{
                 a_release_queues_what_ran_in_its_old_place,

@@ -96,6 +96,13 @@ impl Model {
                 limit,
             } => self.retain(ended_before, max_kept, limit),
             Op::Learn(_) | Op::LearnUnder { .. } => Outcome::Learned,
+            // Promises of their own, see `messages.rs`; random histories have none.
+            Op::Send { .. }
+            | Op::Deliver { .. }
+            | Op::ReadMessage { .. }
+            | Op::Drain { .. }
+            | Op::ExpireMessages { .. }
+            | Op::RetainMessages { .. } => Outcome::Gone,
             Op::Probe => Outcome::Probed,
         }
     }

@@ -1,6 +1,7 @@
 //! The numbers that stand for enums in the tables. They are on users' disks: a number is never
 //! given another meaning, whatever becomes of the enums' own order.
 
+use deia::message::MessageStatus;
 use deia::task::{AttemptStatus, Complexity, Priority, TaskStatus, TaskType};
 
 use super::fault::Fault;
@@ -45,6 +46,16 @@ pub(super) const fn complexity(complexity: Complexity) -> i64 {
     }
 }
 
+pub(super) const fn message_status(status: MessageStatus) -> i64 {
+    match status {
+        MessageStatus::Pending => 0,
+        MessageStatus::Delivered => 1,
+        MessageStatus::Read => 2,
+        MessageStatus::Failed => 3,
+        MessageStatus::Expired => 4,
+    }
+}
+
 pub(super) const fn attempt_status(status: AttemptStatus) -> i64 {
     match status {
         AttemptStatus::Running => 0,
@@ -52,6 +63,10 @@ pub(super) const fn attempt_status(status: AttemptStatus) -> i64 {
         AttemptStatus::Failed => 2,
         AttemptStatus::Lost => 3,
     }
+}
+
+pub(super) fn to_message_status(code: i64) -> Result<MessageStatus, Fault> {
+    decode("status", code, MessageStatus::ALL, message_status)
 }
 
 pub(super) fn to_status(code: i64) -> Result<TaskStatus, Fault> {

@@ -57,6 +57,19 @@ impl Engine {
             } => self.retain(*ended_before, *max_kept, *limit),
             Op::Learn(rows) => self.learn(rows),
             Op::LearnUnder { version, forget } => self.learn_under(*version, *forget),
+            Op::Send {
+                messages,
+                max_unread,
+            } => self.send(messages, *max_unread),
+            Op::Deliver { bot, at, limit } => self.deliver(bot, *at, *limit),
+            Op::ReadMessage { id, by, at } => self.read_message(id, by.as_deref(), *at),
+            Op::Drain { bot, at, limit } => self.drain(bot, *at, *limit),
+            Op::ExpireMessages { now, limit } => self.expire_messages(*now, *limit),
+            Op::RetainMessages {
+                before,
+                max_kept,
+                limit,
+            } => self.retain_messages(*before, *max_kept, *limit),
             Op::Probe => self.probe(),
         }
     }

@@ -26,6 +26,9 @@ pub(super) struct Migration {
 /// The schema that has what routing has learned.
 pub(super) const LEARNING: i64 = 2;
 
+/// The schema that has messages.
+pub(super) const MESSAGES: i64 = 3;
+
 /// Every step, in order.
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -37,6 +40,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         version: 2,
         min_reader: 1,
         sql: include_str!("migrations/0002_learning.sql"),
+    },
+    Migration {
+        version: 3,
+        min_reader: 1,
+        sql: include_str!("migrations/0003_messages.sql"),
     },
 ];
 

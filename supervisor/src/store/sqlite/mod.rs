@@ -18,6 +18,7 @@ mod error;
 mod fault;
 mod files;
 mod learned;
+mod messages;
 mod meta;
 mod migrate;
 mod names;
@@ -55,8 +56,8 @@ use wal::Wal;
 use writer::{State, Writer};
 
 use super::{
-    Committed, DemandCount, Learned, Leased, Op, Ready, Seq, StatusCounts, Store, StoreError,
-    TaskFilter, TaskRecord, Ticket,
+    Awaited, Committed, DemandCount, Learned, Leased, MessageCounts, MessageRecord, Op, Ready, Seq,
+    StatusCounts, Store, StoreError, TaskFilter, TaskRecord, Ticket,
 };
 
 /// The schema this release brings a store to.
@@ -200,6 +201,40 @@ impl Store for SqliteStore {
 
     fn choices(&self, id: TaskId) -> BoxFuture<'static, Result<Vec<(u32, String)>, StoreError>> {
         self.read(move |reader| reader.choices(&id))
+    }
+
+    fn inbox(
+        &self,
+        bot: String,
+        priority: Option<Priority>,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<MessageRecord>, StoreError>> {
+        self.read(move |r| messages::inbox(&r.conn, &mut r.names, &bot, priority, now, limit))
+    }
+
+    fn conversation(
+        &self,
+        one: String,
+        other: String,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<MessageRecord>, StoreError>> {
+        self.read(move |r| messages::conversation(&r.conn, &mut r.names, (&one, &other), limit))
+    }
+
+    fn message(&self, id: String) -> BoxFuture<'static, Result<Option<MessageRecord>, StoreError>> {
+        self.read(move |r| messages::message(&r.conn, &mut r.names, &id))
+    }
+
+    fn message_counts(&self) -> BoxFuture<'static, Result<MessageCounts, StoreError>> {
+        self.read(|r| messages::counts(&r.conn, &mut r.names))
+    }
+
+    fn awaited(&self) -> BoxFuture<'static, Result<Awaited, StoreError>> {
+        self.read(|r| {
+            let bots = messages::awaited(&r.conn, &mut r.names)?;
+            Ok((bots, messages::next_expiry(&r.conn)?))
+        })
     }
 
     fn learned(&self) -> BoxFuture<'static, Result<Learned, StoreError>> {

@@ -133,6 +133,7 @@ fn bytes_of(op: &Op) -> usize {
             end: End::Succeeded(result),
             ..
         } => result.output.len(),
+        Op::Send { messages, .. } => messages.iter().map(|m| m.content.len()).sum(),
         _ => 0,
     }
 }

@@ -10,6 +10,7 @@ use super::error::OpenError;
 use super::fault::Fault;
 use super::files::{self, Found, LastEnd};
 use super::learned;
+use super::messages;
 use super::meta;
 use super::migrate;
 use super::names::Names;
@@ -113,6 +114,9 @@ fn every_row(conn: &Connection, schema_version: i64) -> Result<StatusCounts, Fau
     }
     if schema_version >= migrate::LEARNING {
         learned::verify(conn, &mut names)?;
+    }
+    if schema_version >= migrate::MESSAGES {
+        messages::verify(conn, &mut names)?;
     }
     Ok(counts)
 }

@@ -22,6 +22,8 @@ pub(super) enum Table {
     Attempts,
     Choices,
     Learned,
+    Messages,
+    MessageContents,
     Results,
     Outputs,
 }
@@ -37,6 +39,8 @@ impl Table {
             Self::Attempts => b'a',
             Self::Choices => b'w',
             Self::Learned => b'l',
+            Self::Messages => b'p',
+            Self::MessageContents => b'q',
             Self::Results => b'r',
             Self::Outputs => b'o',
         }

@@ -65,6 +65,7 @@ pub(super) async fn run(
         ))
         .envs(secrets.iter().map(|(name, secret)| (name, secret.expose())))
         .env("DEIA_BOT_ID", &context.bot_id)
+        .env("DEIA_SOCKET", &context.socket)
         .env("DEIA_TASK_ID", job.task.as_str())
         .env("DEIA_ATTEMPT", job.fence.attempt.to_string())
         .stdout(Stdio::piped())

@@ -1,0 +1,282 @@
+//! Messages between bots: sent, delivered once their bot is up, read, over.
+//!
+//! A message is *delivered* when its bot is up and has it in its inbox, where its programs can read it.
+//! So there is nothing to try again by a clock: what waits for a bot is delivered when the bot comes.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use deia::bot::Actual;
+use deia::message::{MAX_UNREAD, MessageStatus};
+use deia::time::Timestamp;
+
+use super::outcomes::Pending;
+use super::timers::Timer;
+use super::{Engine, Phase};
+use crate::brain::{Millis, millis};
+use crate::daemon::command::{AskMail, MailReport, Refused};
+use crate::store::{MessageRecord, NewMessage, Op, StoreError};
+
+/// Messages that are delivered, expired, removed or read in one transaction.
+const PORTION: usize = 1000;
+
+/// Messages that are kept after they were read or expired.
+const MAX_KEPT: u64 = 100_000;
+
+/// Names that no pool can have, for which messages may wait.
+const MAX_STRANGERS: usize = 1_000;
+
+/// Names that a report has at most, of each kind.
+const MAX_REPORTED: usize = 1_000;
+
+/// The longest sleep before the wall clock is looked at again.
+const LONGEST_SLEEP: Millis = 60_000;
+
+/// Before messages are expired again after the store failed.
+const AGAIN: Millis = 1_000;
+
+/// What is known of messages in memory: next to nothing.
+#[derive(Debug, Default)]
+pub(super) struct Mail {
+    /// Bots for which some wait.
+    awaited: BTreeSet<String>,
+    next_expiry: Option<Timestamp>,
+    /// Of the timer that counts.
+    number: u64,
+    delivered: VecDeque<String>,
+    expired: VecDeque<String>,
+}
+
+impl Engine {
+    /// What an earlier daemon left.
+    pub(super) async fn load_mail(&mut self) -> Result<(), StoreError> {
+        let (awaited, next) = self.store.awaited().await?;
+        self.mail.awaited = awaited.into_iter().collect();
+        self.over_at(next);
+        Ok(())
+    }
+
+    /// What is asked of it.
+    pub(super) fn ask_mail(&mut self, ask: AskMail) {
+        // Whoever asked may be gone.
+        match ask {
+            AskMail::Send { messages, reply } => {
+                if let Some(refused) = self.mail_refusal(&messages) {
+                    let _ = reply.send(Err(refused));
+                    return;
+                }
+                let to = messages.iter().map(|m| m.to_bot.clone()).collect();
+                let over = messages.iter().map(NewMessage::expires_at).min();
+                for message in &messages {
+                    tracing::info!(event = "message_queued", message_id = %message.id, from_bot = %message.from_bot, to_bot = %message.to_bot, priority = %message.priority, "message accepted");
+                }
+                let op = Op::Send {
+                    messages,
+                    max_unread: MAX_UNREAD,
+                };
+                self.ask(op, Pending::Send { to, over, reply });
+            }
+            AskMail::Read { id, by, reply } => {
+                let at = Timestamp::now();
+                self.ask(Op::ReadMessage { id, by, at }, Pending::Read { reply });
+            }
+            AskMail::Drain { bot, reply } => {
+                let op = Op::Drain {
+                    bot,
+                    at: Timestamp::now(),
+                    limit: PORTION,
+                };
+                self.ask(op, Pending::Drain { reply });
+            }
+            AskMail::Report { reply } => {
+                let mail = &mut self.mail;
+                let _ = reply.send(MailReport {
+                    delivered: std::mem::take(&mut mail.delivered).into(),
+                    failed: std::mem::take(&mut mail.expired).into(),
+                    retried: Vec::new(),
+                });
+            }
+            AskMail::WhoIs { pid, reply } => {
+                let mut bots = self.bots.iter();
+                let found = bots.find(|(_, entry)| entry.pid() == Some(pid));
+                let _ = reply.send(found.map(|(id, _)| id.to_string()));
+            }
+        }
+    }
+
+    /// Why nothing is sent, where it is so.
+    fn mail_refusal(&self, messages: &[NewMessage]) -> Option<Refused> {
+        if !self.config.feature_flags.messaging_enabled {
+            return Some(Refused::MessagingOff);
+        }
+        if let Some(fault) = &self.store_fault {
+            return Some(Refused::Store(fault.clone()));
+        }
+        let strangers = || self.mail.awaited.iter().filter(|bot| !self.can_be(bot));
+        let stranger = messages.iter().find(|m| {
+            !self.can_be(&m.to_bot)
+                && !self.mail.awaited.contains(&m.to_bot)
+                && strangers().count() >= MAX_STRANGERS
+        });
+        stranger.map(|m| Refused::InboxFull(m.to_bot.clone()))
+    }
+
+    /// Whether a pool can have a bot of this name.
+    fn can_be(&self, bot: &str) -> bool {
+        let mut pools = self.config.bots.iter();
+        pools.any(|pool| deia::config::bot_number(&pool.name, bot).is_some())
+    }
+
+    fn is_up(&self, bot: &str) -> bool {
+        self.bots.get(bot).is_some_and(|entry| {
+            let actual = entry.machine.actual();
+            entry.session.is_some()
+                && matches!(actual, Actual::Ready | Actual::Busy | Actual::Draining)
+        })
+    }
+
+    /// They are durable.
+    pub(super) fn sent(&mut self, to: Vec<String>, over: Option<Timestamp>) {
+        self.over_at(over);
+        for bot in to {
+            if self.is_up(&bot) {
+                self.deliver(bot);
+            } else {
+                self.mail.awaited.insert(bot);
+            }
+        }
+    }
+
+    /// A bot is up.
+    pub(super) fn deliver_to(&mut self, bot: &str) {
+        if self.phase == Phase::Running
+            && let Some(bot) = self.mail.awaited.take(bot)
+        {
+            self.deliver(bot);
+        }
+    }
+
+    fn deliver(&mut self, bot: String) {
+        let op = Op::Deliver {
+            bot: bot.clone(),
+            at: Timestamp::now(),
+            limit: PORTION,
+        };
+        self.ask(op, Pending::Deliver { bot });
+    }
+
+    /// These are in the bot's inbox.
+    pub(super) fn delivered(&mut self, bot: String, ids: Vec<String>) {
+        let full = ids.len() >= PORTION;
+        for id in ids {
+            tracing::info!(event = "message_delivered", message_id = %id, to_bot = %bot, "message delivered");
+            report(&mut self.mail.delivered, id);
+        }
+        if full {
+            self.deliver(bot);
+        }
+    }
+
+    /// The store did not do it: with the bot's next message, or when it is up again.
+    pub(super) fn not_delivered(&mut self, bot: String) {
+        self.mail.awaited.insert(bot);
+        self.mail_due_after(AGAIN);
+    }
+
+    pub(super) fn was_read(message: &MessageRecord) {
+        if message.status == MessageStatus::Read {
+            tracing::info!(event = "message_read", message_id = %message.sent.id, to_bot = %message.sent.to_bot, "message read");
+        }
+    }
+
+    /// Remembers that something is over at this time.
+    fn over_at(&mut self, at: Option<Timestamp>) {
+        if let Some(at) = at
+            && self.mail.next_expiry.is_none_or(|next| at < next)
+        {
+            self.mail.next_expiry = Some(at);
+            self.arm_mail();
+        }
+    }
+
+    fn arm_mail(&mut self) {
+        if let Some(at) = self.mail.next_expiry {
+            let wait = millis(at.seconds_since(Timestamp::now()).max(0.0));
+            self.mail_due_after(wait.saturating_add(1).min(LONGEST_SLEEP));
+        }
+    }
+
+    fn mail_due_after(&mut self, wait: Millis) {
+        self.mail.number += 1;
+        let timer = Timer::Mail(self.mail.number);
+        self.timers.at(self.now() + wait, timer);
+    }
+
+    /// Messages may be over; and what a failing store has left behind is tried again.
+    pub(super) fn mail_due(&mut self, number: u64) {
+        if number != self.mail.number || self.phase != Phase::Running {
+            return;
+        }
+        if self.store_fault.is_some() {
+            self.mail_due_after(AGAIN);
+            return;
+        }
+        let up: Vec<String> = self
+            .mail
+            .awaited
+            .iter()
+            .filter(|bot| self.is_up(bot))
+            .cloned()
+            .collect();
+        for bot in up {
+            self.deliver_to(&bot);
+        }
+        let now = Timestamp::now();
+        match self.mail.next_expiry {
+            Some(at) if at <= now => {
+                self.mail.next_expiry = None;
+                let limit = PORTION;
+                self.ask(Op::ExpireMessages { now, limit }, Pending::ExpireMessages);
+            }
+            _ => self.arm_mail(),
+        }
+    }
+
+    pub(super) fn messages_expired(
+        &mut self,
+        expired: Vec<MessageRecord>,
+        next: Option<Timestamp>,
+    ) {
+        for message in expired {
+            tracing::warn!(event = "message_expired", message_id = %message.sent.id, to_bot = %message.sent.to_bot, "message was not read within its time");
+            report(&mut self.mail.expired, message.sent.id);
+        }
+        self.over_at(next);
+    }
+
+    pub(super) fn messages_not_expired(&mut self) {
+        self.mail.next_expiry = Some(Timestamp::now());
+        self.mail_due_after(AGAIN);
+    }
+
+    /// A portion of those that were read or expired long ago.
+    pub(super) fn remove_old_messages(&mut self) {
+        if self.phase != Phase::Running || self.store_fault.is_some() {
+            return;
+        }
+        let days = i64::from(self.config.tasks.retention_days);
+        let retain = Op::RetainMessages {
+            before: Timestamp::now().plus_millis(-days * 86_400_000),
+            max_kept: MAX_KEPT,
+            limit: PORTION,
+        };
+        self.ask(retain, Pending::RetainMessages);
+    }
+}
+
+/// The last ones are kept.
+fn report(list: &mut VecDeque<String>, id: String) {
+    if list.len() >= MAX_REPORTED {
+        list.pop_front();
+    }
+    list.push_back(id);
+}
