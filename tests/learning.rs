@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 fn fleet(more: &str) -> String {
     format!(
         "{more}bot_limits: {{min_bots: 2, max_bots: 2}}\n\
-        bots: [{{name: slow, type: general, min: 1, max: 1, backend: {{kind: echo, delay_ms: 300}}}}, \
+        bots: [{{name: slow, type: general, min: 1, max: 1, backend: {{kind: echo, delay_ms: 1000}}}}, \
         {{name: fast, type: general, min: 1, max: 1, backend: {{kind: echo, delay_ms: 10}}}}]\n"
     )
 }
@@ -77,7 +77,7 @@ fn work_goes_to_the_bot_that_is_faster_at_it_and_it_is_said_why() {
     assert!(choice["microseconds"].as_u64().is_some(), "{said}");
     let best = &said["candidates"][0];
     assert_eq!(best["bot_id"], "fast", "{said}");
-    assert!(best["avg_execution_time"].as_f64().unwrap() < 0.3, "{said}");
+    assert!(best["avg_execution_time"].as_f64().unwrap() < 1.0, "{said}");
     let told = daemon.ctl(&["task", "explain", "last"]).ok().stdout;
     for word in [reason, "such a task takes it", "slow", "fast"] {
         assert!(told.contains(word), "{word}: {told}");
@@ -121,7 +121,7 @@ fn what_was_learned_outlives_a_kill_and_not_a_major_version() {
     let before = insights(&daemon);
     assert_eq!(before["total_executions"], 4, "{before}");
     // What a kill may cost: a second.
-    std::thread::sleep(Duration::from_millis(1_500));
+    std::thread::sleep(Duration::from_secs(3));
     daemon.kill9();
     daemon.restart();
     daemon.wait_bots(2);

@@ -9,7 +9,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{Daemon, PATIENCE, deia_program, wait_until};
 use serde_json::{Value, json};
@@ -68,7 +68,10 @@ fn a_message_goes_its_way_and_each_station_is_seen() {
         "{message}"
     );
     assert!(message["delivered_at"].is_string(), "{message}");
-    let done = daemon.post("/api/messaging/process-queue", &json!({})).ok();
+    let done = wait_until(PATIENCE, "it is reported", || {
+        let done = daemon.post("/api/messaging/process-queue", &json!({})).ok();
+        (done["delivered"] != json!([])).then_some(done)
+    });
     assert_eq!(done["delivered"], json!([id]), "{done}");
     assert_eq!((&done["failed"], &done["pending"]), (&json!([]), &json!(0)));
     let again = daemon.post("/api/messaging/process-queue", &json!({})).ok();
@@ -151,12 +154,16 @@ fn what_is_not_read_in_its_time_is_over_delivered_or_not() {
         (status["status_breakdown"]["expired"] == 2).then_some(())
     });
     assert_eq!(inbox(&daemon, "?bot_id=coder"), Vec::<Value>::new());
-    let done = daemon.post("/api/messaging/process-queue", &json!({})).ok();
-    let mut failed: Vec<_> = done["failed"].as_array().unwrap().clone();
+    let mut failed = Vec::new();
+    wait_until(PATIENCE, "both are reported", || {
+        let done = daemon.post("/api/messaging/process-queue", &json!({})).ok();
+        failed.extend(done["failed"].as_array().unwrap().clone());
+        (failed.len() >= 2).then_some(())
+    });
     let mut expected = vec![json!(up), json!(down)];
     failed.sort_by_key(Value::to_string);
     expected.sort_by_key(Value::to_string);
-    assert_eq!(failed, expected, "{done}");
+    assert_eq!(failed, expected);
     let late = daemon
         .post(&format!("/api/messaging/read/{up}"), &json!({}))
         .ok();
@@ -237,6 +244,15 @@ fn the_fleets_own_bot_has_its_mailbox() {
         daemon.post("/message", &json!({"content": "x"})).status,
         422
     );
+    // Nobody has read what nobody has seen, and no other site's page may have it read.
+    let head = daemon.tcp().request("HEAD", "/messages", &[], None);
+    assert_eq!(head.status, 200, "{head:?}");
+    let foreign = [
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Mode", "navigate"),
+    ];
+    let foreign = daemon.tcp().request("GET", "/messages", &foreign, None);
+    assert_eq!(foreign.status, 403, "{foreign:?}");
     let drained = daemon.get("/messages").ok();
     let messages = drained["messages"].as_array().unwrap();
     assert_eq!(texts(messages), ["urgent", "first"], "{drained}");
@@ -256,10 +272,8 @@ fn messages_can_be_off() {
     assert!(said.text.contains("messaging_enabled"), "{said:?}");
 }
 
-/// What a bot starts speaks for that bot, through the socket in its environment. Shown to fail on a daemon
-/// that takes a bot's word for who it is.
-#[test]
-fn a_bots_program_sends_and_reads_its_own_and_no_other() {
+/// Two bots of one shell each, who may start `deiactl`, and where that is.
+fn shells() -> (Daemon, PathBuf) {
     let programs = deia_program();
     let programs = programs.parent().unwrap();
     let shell = json!({"kind": "command", "argv": ["sh", "-c", "exec 2>&1; eval \"$(cat)\""], "input": "stdin"});
@@ -271,7 +285,31 @@ fn a_bots_program_sends_and_reads_its_own_and_no_other() {
     let config = format!("bot_limits: {{min_bots: 2, max_bots: 2}}\nbots: {bots}\n");
     let daemon = Daemon::builder().config(&config).start();
     daemon.wait_bots(2);
-    let ctl = programs.join("deiactl");
+    (daemon, programs.join("deiactl"))
+}
+
+/// Shown to fail on a daemon that goes on accepting while it leaves: those are lost.
+#[test]
+fn a_program_that_sends_does_not_notice_an_upgrade() {
+    let (daemon, ctl) = shells();
+    let script = format!(
+        "n=0; while [ $n -lt 60 ]; do {} message send two $n >/dev/null || echo FAILED; n=$((n+1)); sleep 0.02; done",
+        ctl.display()
+    );
+    let id = daemon.submit_with(&json!({"content": script, "pool": "one"}));
+    for _ in 0..3 {
+        daemon.ctl(&["upgrade"]).ok();
+    }
+    let task = daemon.wait_task(&id, PATIENCE);
+    assert_eq!(task["result"]["output"], "", "{task}");
+    assert_eq!(inbox(&daemon, "?bot_id=two&limit=1000").len(), 60);
+}
+
+/// What a bot starts speaks for that bot, through the socket in its environment. Shown to fail on a daemon
+/// that takes a bot's word for who it is.
+#[test]
+fn a_bots_program_sends_and_reads_its_own_and_no_other() {
+    let (daemon, ctl) = shells();
     let run = |pool: &str, script: &str| {
         let script = script.replace("deiactl", ctl.to_str().unwrap());
         let id = daemon.submit_with(&json!({"content": script, "pool": pool}));

@@ -263,7 +263,7 @@ impl Dispatcher {
         if !served_by.contains(&true) {
             return Admission::Unsuitable;
         }
-        if !waits && let Some((index, weighing)) = self.best(&served_by, demand, now) {
+        if !waits && let Some((index, weighing)) = self.best(&served_by, demand, false, now) {
             return Admission::Direct {
                 bot: self.reserve(index),
                 weighing,
@@ -347,7 +347,8 @@ impl Dispatcher {
         }
         let (_, place, text) = best?;
         let lane = self.lanes.get(&text)?;
-        let (index, weighing) = self.best(&lane.served_by, &lane.demand, now)?;
+        let failed = lane.at(place).is_some_and(|waiting| waiting.ready.failed);
+        let (index, weighing) = self.best(&lane.served_by, &lane.demand, failed, now)?;
         let waiting = self.lanes.get_mut(&text)?.take(place)?;
         self.choices += 1;
         Some(Choice {
@@ -458,11 +459,13 @@ impl Dispatcher {
         self.lanes.get_mut(text)
     }
 
-    /// The best bot with a free slot, among these pools, and why it is the best.
+    /// The best bot with a free slot, among these pools, and why it is the best. `failed`: the task has
+    /// failed before.
     fn best(
         &self,
         served_by: &[bool],
         demand: &Demand,
+        failed: bool,
         now: Timestamp,
     ) -> Option<(usize, Weighing)> {
         let only = demand.bot.as_deref();
@@ -483,6 +486,7 @@ impl Dispatcher {
         let terms = Terms {
             rules: self.learning.rules(),
             explore: self.weighings % EXPLORE_SHARE == EXPLORE_SHARE - 1,
+            failed,
             now,
         };
         let (place, weighing) =
@@ -553,6 +557,7 @@ mod tests {
             max_attempts: 3,
             task_type: TaskType::General,
             scheduled: false,
+            failed: false,
         }
     }
 

@@ -23,7 +23,7 @@ use deia::time::Timestamp;
 use super::route;
 use crate::store::LearnedRow;
 
-/// Bots something is kept of: beyond it the one with the oldest result is forgotten.
+/// Bots something is kept of; of more, nothing is learned.
 pub const MAX_BOTS: usize = 10_000;
 
 /// Results kept as they came.
@@ -203,7 +203,9 @@ impl Learning {
     /// What an earlier daemon learned.
     pub fn load(&mut self, rows: Vec<LearnedRow>) {
         for row in rows {
-            let of = self.of_mut(&row.bot);
+            let Some(of) = self.of_mut(&row.bot) else {
+                continue;
+            };
             of.updated_at = of.updated_at.max(row.updated_at);
             match row.on {
                 None => of.success_rate = row.success_rate,
@@ -229,14 +231,18 @@ impl Learning {
     /// One more result of a bot.
     pub fn record(&mut self, bot: &Arc<str>, result: &Sample) {
         let rate = self.rules.rate;
-        let of = self.of_mut(bot);
+        let Some(of) = self.of_mut(bot) else {
+            return;
+        };
         of.success_rate = route::success_rate_after(of.success_rate, result.succeeded);
         of.updated_at = result.at;
         self.changed.insert((bot.clone(), None));
         let Some(seconds) = result.seconds else {
             return;
         };
-        let of = self.of_mut(bot);
+        let Some(of) = self.of_mut(bot) else {
+            return;
+        };
         let slot = &mut of.on[result.task_type as usize];
         let known = Known::after(*slot, result, seconds, rate);
         *slot = Some(known);
@@ -252,6 +258,11 @@ impl Learning {
             success: result.succeeded,
             updated_perf: performance(bot, result.task_type, &known),
         });
+    }
+
+    /// The bots something is known of.
+    pub fn bots(&self) -> impl Iterator<Item = &str> {
+        self.bots.iter().map(|(bot, _)| &**bot)
     }
 
     /// What is known of a bot.
@@ -405,31 +416,18 @@ impl Learning {
         bots.filter_map(move |(bot, of)| Some((&**bot, of.on(task_type)?)))
     }
 
-    fn of_mut(&mut self, bot: &Arc<str>) -> &mut OfBot {
+    /// `None`: there are too many bots already.
+    fn of_mut(&mut self, bot: &Arc<str>) -> Option<&mut OfBot> {
         let place = match self.places.get(bot) {
             Some(place) => *place,
-            None => self.add(bot),
+            None if self.bots.len() >= MAX_BOTS => return None,
+            None => {
+                self.bots.push((bot.clone(), OfBot::default()));
+                self.places.insert(bot.clone(), self.bots.len() - 1);
+                self.bots.len() - 1
+            }
         };
-        &mut self.bots[place].1
-    }
-
-    fn add(&mut self, bot: &Arc<str>) -> usize {
-        if self.bots.len() >= MAX_BOTS {
-            self.forget_the_oldest();
-        }
-        self.bots.push((bot.clone(), OfBot::default()));
-        self.places.insert(bot.clone(), self.bots.len() - 1);
-        self.bots.len() - 1
-    }
-
-    fn forget_the_oldest(&mut self) {
-        let bots = self.bots.iter().enumerate();
-        let oldest = bots.min_by_key(|(_, (_, of))| of.updated_at);
-        if let Some((place, _)) = oldest {
-            self.bots.remove(place);
-        }
-        let places = self.bots.iter().enumerate();
-        self.places = places.map(|(n, (bot, _))| (bot.clone(), n)).collect();
+        self.bots.get_mut(place).map(|(_, of)| of)
     }
 }
 
@@ -646,18 +644,12 @@ mod tests {
     fn the_number_of_bots_is_bounded() {
         let mut learning = Learning::default();
         for n in 0..=MAX_BOTS {
-            let sample = Sample {
-                task_type: KIND,
-                seconds: Some(1.0),
-                succeeded: true,
-                at: Timestamp::from_micros(n as i64 + i64::from(n == 0) * 1_000_000),
-            };
-            learning.record(&format!("b{n}").into(), &sample);
+            learn(&mut learning, &format!("b{n}"), &[(1.0, true)]);
         }
         assert_eq!(learning.bots.len(), MAX_BOTS);
-        assert_eq!(learning.of("b1"), OfBot::default(), "the oldest went");
-        assert!(learning.of("b0").on(KIND).is_some());
         let last = format!("b{MAX_BOTS}");
-        assert!(learning.of(&last).on(KIND).is_some());
+        assert_eq!(learning.of(&last), OfBot::default());
+        learn(&mut learning, "b0", &[(1.0, true)]);
+        assert_eq!(learning.of("b0").on(KIND).unwrap().samples, 2);
     }
 }

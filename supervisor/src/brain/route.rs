@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! score = 0.6 * (1 - load / max) + 0.4 * success_rate          the original's
-//!       + 0.1 * fastest / seconds                              on its kind of work
+//!       + 0.1 * success_rate * fastest / seconds               on its kind of work
 //!       + 0.2 for the bot that is recommended                  with enough confidence
-//! or    + 0.31 for one of which too little is known            so that it is tried
+//! or    + 0.31 for one of which too little is known            so that it is tried, until it fails
 //! ```
 //!
 //! The best wins, of equals the one that was registered first. The lower lines count only where
 //! `feature_flags.adaptive_scheduling_enabled` is on and enough is known of some candidate. They weigh
 //! less than a free bot against a busy one, so that nobody waits for a favourite. One choice in
 //! [`EXPLORE_SHARE`] goes to the candidate that was tried longest ago, so that a bad start does not last
-//! for ever.
+//! for ever. Nothing is tried on a task that has failed before: its attempts are counted. Who fails more
+//! often than not sets no pace.
 //!
 //! The success rate is a moving average over all of a bot's results with weight 0.05 on the newest, and
 //! starts at 1.
@@ -38,6 +39,9 @@ const RECOMMENDED: f64 = 0.2;
 
 /// What is added for a bot of which too little is known: it goes before the best that is known.
 const UNTRIED: f64 = SPEED_WEIGHT + RECOMMENDED + 0.01;
+
+/// Success rate from which on a bot's time counts as a pace.
+const SETS_THE_PACE: f64 = 0.5;
 
 /// Weight of the newest result in the success rate.
 const NEWEST: f64 = 0.05;
@@ -84,6 +88,8 @@ pub struct Terms {
     pub rules: Rules,
     /// Whether it is the turn of one that was tried long ago.
     pub explore: bool,
+    /// The task has failed before: nothing is tried on it.
+    pub failed: bool,
     /// Now.
     pub now: Timestamp,
 }
@@ -143,7 +149,7 @@ pub fn choose(
     name: impl Fn(usize) -> Arc<str>,
     terms: &Terms,
 ) -> Option<(usize, Weighing)> {
-    let learned = Learned::of(candidates, terms.rules);
+    let learned = Learned::of(candidates, terms);
     let mut scored: Vec<(usize, f64)> = Vec::with_capacity(candidates.len());
     let mut plain: Option<(usize, f64)> = None;
     for (place, candidate) in candidates.iter().enumerate() {
@@ -160,7 +166,7 @@ pub fn choose(
     // Of equals the first.
     let order = |a: &(usize, f64), b: &(usize, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     let (best, _) = *scored.iter().min_by(|a, b| order(a, b))?;
-    let stale = (terms.explore && terms.rules.steers)
+    let stale = (terms.explore && terms.rules.steers && !terms.failed)
         .then(|| longest_untried(candidates, &scored, terms.now))
         .flatten();
     let (chosen, reason) = match stale {
@@ -208,10 +214,13 @@ struct Learned {
     fastest: Option<f64>,
     recommended: Option<usize>,
     rules: Rules,
+    /// Whether something may be tried.
+    tries: bool,
 }
 
 impl Learned {
-    fn of(candidates: &[Candidate], rules: Rules) -> Self {
+    fn of(candidates: &[Candidate], terms: &Terms) -> Self {
+        let rules = terms.rules;
         let known = |(place, c): (usize, &Candidate)| {
             let free = c.load < c.max;
             free.then(|| enough(c, rules)).flatten().map(|k| (place, k))
@@ -220,6 +229,7 @@ impl Learned {
         let (mut fastest, mut recommended) = (None, None);
         if rules.steers {
             fastest = known()
+                .filter(|(_, known)| known.success_rate >= SETS_THE_PACE)
                 .map(|(_, known)| known.seconds.max(INSTANT))
                 .min_by(f64::total_cmp);
             // The only one that is known is no better than others for it.
@@ -232,6 +242,7 @@ impl Learned {
             fastest,
             recommended,
             rules,
+            tries: !terms.failed,
         }
     }
 
@@ -240,14 +251,22 @@ impl Learned {
             return 0.0;
         };
         let Some(known) = enough(candidate, self.rules) else {
-            return UNTRIED;
+            let untried = self.is_untried(Some(candidate));
+            return if untried { UNTRIED } else { 0.0 };
         };
         let recommended = f64::from(u8::from(self.recommended == Some(place)));
-        SPEED_WEIGHT * fastest / known.seconds.max(INSTANT) + RECOMMENDED * recommended
+        let speed = (fastest / known.seconds.max(INSTANT)).min(1.0) * known.success_rate;
+        SPEED_WEIGHT * speed + RECOMMENDED * recommended
     }
 
     fn is_untried(&self, candidate: Option<&Candidate>) -> bool {
-        candidate.is_some_and(|candidate| enough(candidate, self.rules).is_none())
+        let promising = |candidate: &Candidate| {
+            enough(candidate, self.rules).is_none()
+                && candidate
+                    .known
+                    .is_none_or(|known| known.success_rate >= 1.0)
+        };
+        self.tries && candidate.is_some_and(promising)
     }
 }
 
@@ -306,6 +325,7 @@ mod tests {
         Terms {
             rules: Rules::default(),
             explore,
+            failed: false,
             now: Timestamp::from_micros(100_000_000),
         }
     }
@@ -361,7 +381,7 @@ mod tests {
         let (place, weighing) = chosen(&bots[..2], &off).unwrap();
         assert_eq!((place, weighing.reason), (0, Reason::BestScore));
         // Too little confidence, and as fast: the first.
-        bots[0].known = known(10.0, 0.9, 0);
+        bots[0].known = known(10.0, 1.0, 0);
         assert_eq!(chosen(&bots[..2], &terms(false)).unwrap().0, 0);
         // The faster one, also without confidence.
         bots[0].known = known(20.0, 1.0, 0);
@@ -375,14 +395,18 @@ mod tests {
         bots[0].known = known(1.0, 1.0, 99);
         let (place, weighing) = chosen(&bots[..2], &terms(false)).unwrap();
         assert_eq!((place, weighing.reason), (1, Reason::Explored));
-        bots[1].known = known(1.0, 0.1, 99);
+        bots[1].known = known(1.0, 1.0, 99);
         bots[1].known.as_mut().unwrap().samples = 2;
-        assert_eq!(
-            chosen(&bots[..2], &terms(false)).unwrap().0,
-            1,
-            "few are none"
-        );
-        bots[1].known.as_mut().unwrap().samples = 3;
+        let place = |bots: &[Candidate], terms: &Terms| chosen(bots, terms).unwrap().0;
+        assert_eq!(place(&bots[..2], &terms(false)), 1, "few are none");
+        // Until it fails; and not on a task that has failed.
+        bots[1].known.as_mut().unwrap().success_rate = 0.9;
+        assert_eq!(place(&bots[..2], &terms(false)), 0);
+        let mut again = terms(true);
+        again.failed = true;
+        bots[1].known = None;
+        assert_eq!(place(&bots[..2], &again), 0);
+        bots[1].known = known(1.0, 0.1, 99);
         let (place, weighing) = chosen(&bots[..2], &terms(false)).unwrap();
         assert_eq!((place, weighing.reason), (0, Reason::BestScore));
         assert!(weighing.best[0].rec);
@@ -390,6 +414,17 @@ mod tests {
         assert_eq!(chosen(&bots, &terms(false)).unwrap().0, 2);
         (bots[2].load, bots[2].max) = (1, 2);
         assert_eq!(chosen(&bots, &terms(false)).unwrap().0, 0);
+    }
+
+    #[test]
+    fn who_fails_fast_is_not_fast() {
+        let mut bots = [candidate(0, 1, 1.0); 3];
+        bots[0].known = known(0.01, 0.1, 99);
+        bots[1].known = known(100.0, 1.0, 99);
+        bots[2].known = known(10.0, 1.0, 99);
+        let (place, weighing) = chosen(&bots, &terms(false)).unwrap();
+        assert_eq!(place, 2, "{weighing:?}");
+        assert!(weighing.best[0].score - weighing.best[1].score > 0.05);
     }
 
     #[test]

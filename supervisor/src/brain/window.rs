@@ -117,6 +117,11 @@ impl Lane {
         self.waiting.first_key_value().map(|(_, waiting)| waiting)
     }
 
+    /// The task in this place, if it is in memory.
+    pub fn at(&self, place: Place) -> Option<&Waiting> {
+        self.waiting.get(&place)
+    }
+
     /// The longest-waiting task that is in memory.
     pub fn oldest(&self) -> Option<&Waiting> {
         Priority::ALL
@@ -272,6 +277,7 @@ mod tests {
             max_attempts: 3,
             task_type: TaskType::General,
             scheduled: false,
+            failed: false,
         }
     }
 

@@ -138,7 +138,7 @@ pub enum AskLearning {
         /// The result.
         sample: Sample,
         /// Answered once it counts.
-        reply: Reply<()>,
+        reply: Reply<Result<(), Refused>>,
     },
     /// The best bot for a kind of work; `None` where too little is known.
     Recommendation {
@@ -306,6 +306,8 @@ pub enum Refused {
     UnknownMessage,
     /// This bot has too many unread messages.
     InboxFull(String),
+    /// There is something of too many names already that no pool can have.
+    TooManyNames,
     /// `feature_flags.messaging_enabled` is off.
     MessagingOff,
     /// It is not in a state for this; its status.

@@ -87,6 +87,7 @@ pub(super) struct Daemon {
     tcp: ServerHandle,
     admin: ServerHandle,
     programs: ServerHandle,
+    accepts: JoinHandle<()>,
     store: Arc<dyn Store>,
     commands: mpsc::Sender<Command>,
     notifier: Option<manager::Notifier>,
@@ -186,7 +187,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         pids: pids.clone(),
         programs,
     };
-    tokio::spawn(sessions::accept(listeners.bots.clone(), sessions));
+    let accepts = tokio::spawn(sessions::accept(listeners.bots.clone(), sessions));
     tokio::spawn(strays.watch());
 
     let (limits_to, limits) = watch::channel(edge_limits(&config.http));
@@ -301,6 +302,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         tcp,
         admin,
         programs,
+        accepts,
         store,
         commands: commands_to,
         notifier,
@@ -381,7 +383,8 @@ impl Daemon {
     async fn depart(self, plan: Plan, log: &LogHandle) -> ExitCode {
         tracing::info!(event = "upgrade_switching", to = plan.attempt.to_version, path = %plan.attempt.to.display(), "switching to another release");
         self.leaving.send_replace(true);
-        // Programs of bots dial again: their socket is kept.
+        // Who dials the bots' socket from now on waits for the next process; and who was let in is served.
+        self.accepts.abort();
         let (tcp, admin, programs) = tokio::join!(
             self.tcp.give_back(YIELD_GRACE),
             self.admin.give_back(YIELD_GRACE),

@@ -30,6 +30,11 @@ const MAX_UNPROVEN: usize = 64;
 /// ... of processes that are not known as bots: they are told nothing anyway.
 const MAX_STRANGERS: usize = 8;
 
+/// Processes that are looked up at once, and connections that may wait for that: looking reads /proc, on
+/// threads that others need as well.
+const MAX_LOOKS: usize = 4;
+const MAX_LOOKED_FOR: usize = 64;
+
 /// Time for a connection to say who it is and be accepted.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -144,19 +149,27 @@ impl std::fmt::Debug for Programs {
 pub async fn accept(listener: Arc<BotsListener>, sessions: Sessions) {
     let unproven = Arc::new(Semaphore::new(MAX_UNPROVEN));
     let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
+    let looked_for = Arc::new(Semaphore::new(MAX_LOOKED_FOR));
+    let looks = Arc::new(Semaphore::new(MAX_LOOKS));
     loop {
         match listener.listener.accept().await {
             Ok(stream) => {
                 let sessions = sessions.clone();
                 let (unproven, strangers) = (unproven.clone(), strangers.clone());
+                let (looked_for, looks) = (looked_for.clone(), looks.clone());
                 tokio::spawn(async move {
                     let peer = peer_pid(&stream);
                     // A bot waits its turn; what is none takes no bot's place.
                     let permit = if peer.is_some_and(|pid| sessions.pids.contains(pid)) {
                         unproven.acquire_owned().await.ok()
-                    } else if let Some((pid, owner)) = sessions.owner(peer).await {
-                        return sessions.programs.take(stream, pid, owner);
                     } else {
+                        let Ok(_waits) = looked_for.try_acquire() else {
+                            return refused(peer, "too many programs dial at once");
+                        };
+                        let _looks = looks.acquire().await;
+                        if let Some((pid, owner)) = sessions.owner(peer).await {
+                            return sessions.programs.take(stream, pid, owner);
+                        }
                         strangers.try_acquire_owned().ok()
                     };
                     match permit {

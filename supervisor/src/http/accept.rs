@@ -14,6 +14,7 @@
 //! open across a stop, which a re-execution needs; and so that no client sees an end, the connections
 //! go with it ([`ServerHandle::give_back`], [`Resumed`]).
 
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +35,10 @@ use super::watch::{Command, millis};
 
 /// Connections at once on the admin socket, besides the port's.
 pub const ADMIN_MAX_CONNECTIONS: u32 = 64;
+/// Connections at once of one bot's programs, so that no bot takes the places of all.
+pub const MAX_PROGRAM_CONNECTIONS: usize = 16;
+/// Bots whose places are remembered before those without a guest are forgotten.
+const MAX_PLACES: usize = 1024;
 /// Refusals (503, 403 before HTTP) being written at once; beyond it a connection is just closed.
 pub const MAX_REFUSALS: usize = 64;
 /// Pause after an accept that failed for want of descriptors or memory.
@@ -167,19 +172,37 @@ pub type Program = (UnixStream, u32);
 /// knows whose they are.
 pub fn serve_programs(mut programs: mpsc::Receiver<Program>, edge: Edge) -> ServerHandle {
     ServerHandle::start(edge, |server, mut stop| async move {
+        let mut places = Places::default();
         loop {
             tokio::select! {
                 biased;
-                _ = stop.changed() => return,
+                _ = stop.changed() => break,
                 program = programs.recv() => match program {
-                    Some((stream, pid)) => {
-                        server.welcome(stream, Vec::new(), Peer::Bot { pid }, None);
-                    }
+                    Some(program) => server.welcome_program(program, &mut places),
                     None => return,
                 },
             }
         }
+        // Those that were let in already are served.
+        while let Ok(program) = programs.try_recv() {
+            server.welcome_program(program, &mut places);
+        }
     })
+}
+
+/// The places of each bot's programs, by the bot's process.
+#[derive(Debug, Default)]
+struct Places(HashMap<u32, Arc<Semaphore>>);
+
+impl Places {
+    fn of(&mut self, bot: u32) -> &Arc<Semaphore> {
+        if self.0.len() >= MAX_PLACES && !self.0.contains_key(&bot) {
+            self.0
+                .retain(|_, places| places.available_permits() < MAX_PROGRAM_CONNECTIONS);
+        }
+        let new = || Arc::new(Semaphore::new(MAX_PROGRAM_CONNECTIONS));
+        self.0.entry(bot).or_insert_with(new)
+    }
 }
 
 /// A running listener.
@@ -347,6 +370,21 @@ impl Server {
             }
             None => self.refuse_full(stream),
         }
+    }
+
+    fn welcome_program(self: &Arc<Self>, (stream, pid): Program, places: &mut Places) {
+        let limits = *self.edge.limits.borrow();
+        let place = Arc::clone(places.of(pid)).try_acquire_owned();
+        let guest = House::admit(&self.house, limits.max_connections);
+        let (Ok(place), Some(guest)) = (place, guest) else {
+            return self.refuse_full(stream);
+        };
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            let peer = Peer::Bot { pid };
+            connection::serve(server, stream, Vec::new(), peer, None, limits, guest).await;
+            drop(place);
+        });
     }
 
     fn welcome_admin(

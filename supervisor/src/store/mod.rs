@@ -98,7 +98,8 @@ pub trait Store: Send + Sync + 'static {
     /// What routing has learned. For start-up.
     fn learned(&self) -> BoxFuture<'static, Result<Learned, StoreError>>;
 
-    /// Messages of a bot that are not over, the most urgent first; those it has read after them.
+    /// Messages of a bot that are not over, the most urgent first; those it has read after them. As many as
+    /// [`MAX_MESSAGES_BYTES`] hold.
     fn inbox(
         &self,
         bot: String,
@@ -107,7 +108,7 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<MessageRecord>, StoreError>>;
 
-    /// The newest messages between two bots, oldest first.
+    /// The newest messages between two bots, oldest first; as many as [`MAX_MESSAGES_BYTES`] hold.
     fn conversation(
         &self,
         one: String,
@@ -139,6 +140,9 @@ pub trait Store: Send + Sync + 'static {
 
 /// Operations that may wait for the writer.
 pub const MAX_PENDING_OPS: usize = 65_536;
+
+/// Texts of messages in one answer; one may always be.
+pub const MAX_MESSAGES_BYTES: u64 = 8 << 20;
 
 /// Where [`Store::ahead_of`] stops counting.
 pub const MAX_COUNTED_AHEAD: u64 = 100_000;
@@ -285,7 +289,8 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
-    /// A bot reads all it has unread, the most urgent first. -> [`Outcome::Messages`]
+    /// A bot reads what it has unread, the most urgent first, as much as [`MAX_MESSAGES_BYTES`] hold.
+    /// -> [`Outcome::Messages`]
     Drain {
         /// The bot.
         bot: String,
@@ -485,15 +490,26 @@ pub enum Outcome {
     Delivered {
         /// Their names.
         ids: Vec<String>,
+        /// Those whose time was over.
+        expired: Vec<String>,
+        /// There may be more.
+        more: bool,
     },
     /// A message as it is now.
-    Message(Box<MessageRecord>),
-    /// Messages as they are now.
+    Message {
+        /// The message.
+        message: Box<MessageRecord>,
+        /// Nothing waits for its bot any more.
+        emptied: bool,
+    },
+    /// Messages as they are now, and nothing waits for their bot any more.
     Messages(Vec<MessageRecord>),
     /// These are expired.
     MessagesExpired {
-        /// They.
-        expired: Vec<MessageRecord>,
+        /// Their names, and whose they were.
+        expired: Vec<(String, String)>,
+        /// Bots for which nothing waits any more.
+        emptied: Vec<String>,
         /// When the next one is over.
         next: Option<Timestamp>,
     },
@@ -522,6 +538,8 @@ pub struct Ready {
     pub task_type: TaskType,
     /// Whether it waits for its time (then it is in no window).
     pub scheduled: bool,
+    /// Whether an attempt at it has failed, or was lost with its bot.
+    pub failed: bool,
 }
 
 /// A task that a bot had when the daemon ended.

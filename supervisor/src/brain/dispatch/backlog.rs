@@ -114,6 +114,7 @@ mod tests {
             max_attempts: 3,
             task_type: TaskType::General,
             scheduled: false,
+            failed: false,
         }
     }
 

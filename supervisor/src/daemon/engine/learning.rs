@@ -9,11 +9,14 @@ use super::timers::Timer;
 use super::{Engine, Phase};
 use crate::brain::Millis;
 use crate::brain::learn::Rules;
-use crate::daemon::command::AskLearning;
+use crate::daemon::command::{AskLearning, Refused};
 use crate::store::{Committed, LearnedRow, Op, StoreError};
 
 /// From a change to its being kept: what a kill may cost, at most.
 const KEEP_AFTER: Millis = 1_000;
+
+/// Names that no pool can have, of which callers may report results.
+const MAX_STRANGERS: usize = 1_000;
 
 /// What is being kept, and under which version.
 #[derive(Debug, Default)]
@@ -22,6 +25,8 @@ pub(super) struct Keeping {
     armed: bool,
     /// What the store has.
     under: Option<u32>,
+    /// What it has not taken yet: the version, and whether what was learned before is forgotten.
+    owed: Option<(u32, bool)>,
 }
 
 impl Engine {
@@ -37,29 +42,43 @@ impl Engine {
             self.dispatcher.load_learned(learned.rows);
             return Ok(());
         };
-        let forget = matches!(op, Op::LearnUnder { forget: true, .. });
+        let (version, forget) = op;
         if !forget {
             self.dispatcher.load_learned(learned.rows);
         }
-        self.ask_store(committed, op).await?;
-        self.keeping.under = major(&self.config.version);
+        self.keeping.under = Some(version);
+        let op = Op::LearnUnder { version, forget };
+        if let Err(e) = self.ask_store(committed, op).await {
+            // Not worth a start that fails.
+            tracing::warn!(event = "learning_not_kept", error = %e, "under which version is learned could not be kept; tried again");
+            self.keeping.owed = Some((version, forget));
+            self.keep_soon();
+        }
         Ok(())
     }
 
     /// The configuration has changed.
     pub(super) fn configure_learning(&mut self) {
         self.dispatcher.learn_by(Rules::of(&self.config));
-        if let Some(op) = self.other_version() {
-            if matches!(op, Op::LearnUnder { forget: true, .. }) {
+        if let Some((version, forget)) = self.other_version() {
+            if forget {
                 self.dispatcher.forget_learned();
             }
-            self.keeping.under = major(&self.config.version);
-            self.ask(op, Pending::LearnUnder);
+            // What is owed still is part of it.
+            let forget = forget || self.keeping.owed.is_some_and(|(_, forget)| forget);
+            self.learn_under(version, forget);
         }
     }
 
+    fn learn_under(&mut self, version: u32, forget: bool) {
+        self.keeping.under = Some(version);
+        self.keeping.owed = None;
+        let op = Op::LearnUnder { version, forget };
+        self.ask(op, Pending::LearnUnder { version, forget });
+    }
+
     /// What to do where the store's version is not the configuration's.
-    fn other_version(&self) -> Option<Op> {
+    fn other_version(&self) -> Option<(u32, bool)> {
         let version = major(&self.config.version).filter(|now| self.keeping.under != Some(*now))?;
         let forget = self.config.learning.reset_learning_on_major_version_change
             && self.keeping.under.is_some();
@@ -71,13 +90,16 @@ impl Engine {
                 "what was learned is forgotten: the configuration has a new major version"
             );
         }
-        Some(Op::LearnUnder { version, forget })
+        Some((version, forget))
     }
 
     /// The store has another version still.
-    pub(super) fn not_learned_under(&mut self) {
-        self.keeping.under = None;
-        self.keep_soon();
+    pub(super) fn not_learned_under(&mut self, version: u32, forget: bool) {
+        // Unless another has come meanwhile, which knows.
+        if self.keeping.under == Some(version) {
+            self.keeping.owed = Some((version, forget));
+            self.keep_soon();
+        }
     }
 
     /// After each turn: what has changed is kept soon; at the end, at once.
@@ -93,18 +115,19 @@ impl Engine {
 
     pub(super) fn keep_learned(&mut self) {
         self.keeping.armed = false;
-        if self.keeping.under.is_none()
-            && let Some(op) = self.other_version()
-        {
-            self.keeping.under = major(&self.config.version);
-            self.ask(op, Pending::LearnUnder);
+        if let Some((version, forget)) = self.keeping.owed.filter(|_| self.store_fault.is_none()) {
+            self.learn_under(version, forget);
+        }
+        if self.keeping.owed.is_some() {
+            self.keep_soon();
         }
         self.keep();
     }
 
     fn keep(&mut self) {
-        // What it does not take now comes with the next change after it works again.
-        if self.store_fault.is_some() {
+        // What it does not take now comes with the next change after it works again; and not before what
+        // was learned earlier is gone, where it is to go.
+        if self.store_fault.is_some() || self.keeping.owed.is_some_and(|(_, forget)| forget) {
             return;
         }
         let rows = self.dispatcher.take_learned();
@@ -114,8 +137,11 @@ impl Engine {
     }
 
     pub(super) fn not_kept(&mut self, rows: Vec<LearnedRow>) {
-        self.dispatcher.put_back_learned(rows);
-        self.keep_soon();
+        // At the end once: an end is not held up for a second's experience.
+        if self.phase == Phase::Running {
+            self.dispatcher.put_back_learned(rows);
+            self.keep_soon();
+        }
     }
 
     fn keep_soon(&mut self) {
@@ -124,15 +150,30 @@ impl Engine {
         }
     }
 
+    /// Whether it is one more name that no pool can have, of too many.
+    fn is_one_too_many(&self, bot: &str) -> bool {
+        let mut strangers = self
+            .dispatcher
+            .learning()
+            .bots()
+            .filter(|b| !self.can_be(b));
+        let known = || self.dispatcher.learning().bots().any(|b| b == bot);
+        !self.can_be(bot) && !known() && strangers.nth(MAX_STRANGERS - 1).is_some()
+    }
+
     /// What is asked of it.
     pub(super) fn learning(&mut self, ask: AskLearning) {
         let learning = self.dispatcher.learning();
         // Whoever asked may be gone.
         match ask {
             AskLearning::Record { bot, sample, reply } => {
+                if self.is_one_too_many(&bot) {
+                    let _ = reply.send(Err(Refused::TooManyNames));
+                    return;
+                }
                 tracing::info!(event = "task_recorded", bot_id = %bot, kind = %sample.task_type, success = sample.succeeded, "a result that a caller reports counts");
                 self.dispatcher.learn(&bot, &sample);
-                let _ = reply.send(());
+                let _ = reply.send(Ok(()));
             }
             AskLearning::Recommendation { task_type, reply } => {
                 let _ = reply.send(learning.recommendation(task_type, Timestamp::now()));

@@ -64,16 +64,14 @@ impl Engine {
                     let _ = reply.send(Err(refused));
                     return;
                 }
-                let to = messages.iter().map(|m| m.to_bot.clone()).collect();
+                let sent = messages.iter();
+                let sent = sent.map(|m| (m.id.clone(), m.to_bot.clone())).collect();
                 let over = messages.iter().map(NewMessage::expires_at).min();
-                for message in &messages {
-                    tracing::info!(event = "message_queued", message_id = %message.id, from_bot = %message.from_bot, to_bot = %message.to_bot, priority = %message.priority, "message accepted");
-                }
                 let op = Op::Send {
                     messages,
                     max_unread: MAX_UNREAD,
                 };
-                self.ask(op, Pending::Send { to, over, reply });
+                self.ask(op, Pending::Send { sent, over, reply });
             }
             AskMail::Read { id, by, reply } => {
                 let at = Timestamp::now();
@@ -112,18 +110,21 @@ impl Engine {
             return Some(Refused::Store(fault.clone()));
         }
         let strangers = || self.mail.awaited.iter().filter(|bot| !self.can_be(bot));
-        let stranger = messages.iter().find(|m| {
+        let too_many = messages.iter().any(|m| {
             !self.can_be(&m.to_bot)
                 && !self.mail.awaited.contains(&m.to_bot)
-                && strangers().count() >= MAX_STRANGERS
+                && strangers().nth(MAX_STRANGERS - 1).is_some()
         });
-        stranger.map(|m| Refused::InboxFull(m.to_bot.clone()))
+        too_many.then_some(Refused::TooManyNames)
     }
 
     /// Whether a pool can have a bot of this name.
-    fn can_be(&self, bot: &str) -> bool {
-        let mut pools = self.config.bots.iter();
-        pools.any(|pool| deia::config::bot_number(&pool.name, bot).is_some())
+    pub(super) fn can_be(&self, bot: &str) -> bool {
+        let most = self.config.bot_limits.max_bots;
+        self.config.bots.iter().any(|pool| {
+            deia::config::bot_number(&pool.name, bot)
+                .is_some_and(|n| n <= pool.max.unwrap_or(most).min(most).max(1))
+        })
     }
 
     fn is_up(&self, bot: &str) -> bool {
@@ -135,9 +136,10 @@ impl Engine {
     }
 
     /// They are durable.
-    pub(super) fn sent(&mut self, to: Vec<String>, over: Option<Timestamp>) {
+    pub(super) fn sent(&mut self, sent: Vec<(String, String)>, over: Option<Timestamp>) {
         self.over_at(over);
-        for bot in to {
+        for (id, bot) in sent {
+            tracing::info!(event = "message_queued", message_id = %id, to_bot = %bot, "message accepted");
             if self.is_up(&bot) {
                 self.deliver(bot);
             } else {
@@ -165,13 +167,21 @@ impl Engine {
     }
 
     /// These are in the bot's inbox.
-    pub(super) fn delivered(&mut self, bot: String, ids: Vec<String>) {
-        let full = ids.len() >= PORTION;
+    pub(super) fn delivered(
+        &mut self,
+        bot: String,
+        ids: Vec<String>,
+        expired: Vec<String>,
+        more: bool,
+    ) {
         for id in ids {
             tracing::info!(event = "message_delivered", message_id = %id, to_bot = %bot, "message delivered");
             report(&mut self.mail.delivered, id);
         }
-        if full {
+        for id in expired {
+            self.is_over(id, &bot);
+        }
+        if more {
             self.deliver(bot);
         }
     }
@@ -182,10 +192,19 @@ impl Engine {
         self.mail_due_after(AGAIN);
     }
 
-    pub(super) fn was_read(message: &MessageRecord) {
+    /// `emptied`: nothing waits for its bot any more.
+    pub(super) fn was_read(&mut self, message: &MessageRecord, emptied: bool) {
         if message.status == MessageStatus::Read {
             tracing::info!(event = "message_read", message_id = %message.sent.id, to_bot = %message.sent.to_bot, "message read");
         }
+        if emptied {
+            self.mail.awaited.remove(&message.sent.to_bot);
+        }
+    }
+
+    fn is_over(&mut self, id: String, bot: &str) {
+        tracing::warn!(event = "message_expired", message_id = %id, to_bot = %bot, "message was not read within its time");
+        report(&mut self.mail.expired, id);
     }
 
     /// Remembers that something is over at this time.
@@ -243,14 +262,24 @@ impl Engine {
 
     pub(super) fn messages_expired(
         &mut self,
-        expired: Vec<MessageRecord>,
+        expired: Vec<(String, String)>,
+        emptied: &[String],
         next: Option<Timestamp>,
     ) {
-        for message in expired {
-            tracing::warn!(event = "message_expired", message_id = %message.sent.id, to_bot = %message.sent.to_bot, "message was not read within its time");
-            report(&mut self.mail.expired, message.sent.id);
+        for (id, bot) in expired {
+            self.is_over(id, &bot);
+        }
+        for bot in emptied {
+            self.mail.awaited.remove(bot);
         }
         self.over_at(next);
+    }
+
+    /// A full portion: there are more.
+    pub(super) fn messages_removed(&mut self, count: u64) {
+        if count >= PORTION as u64 {
+            self.remove_old_messages();
+        }
     }
 
     pub(super) fn messages_not_expired(&mut self) {

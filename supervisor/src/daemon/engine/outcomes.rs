@@ -49,7 +49,8 @@ pub(super) enum Pending {
     Expire,
     Retain,
     Send {
-        to: Vec<String>,
+        /// Their names, and whose they are.
+        sent: Vec<(String, String)>,
         over: Option<Timestamp>,
         reply: Reply<Result<(), Refused>>,
     },
@@ -67,7 +68,10 @@ pub(super) enum Pending {
     /// What was learned.
     Learn(Vec<LearnedRow>),
     /// Under which version it is learned.
-    LearnUnder,
+    LearnUnder {
+        version: u32,
+        forget: bool,
+    },
     Probe,
 }
 
@@ -147,7 +151,7 @@ impl Engine {
             }
             (Pending::Expire, Outcome::Expired(expired)) => self.expired(&expired),
             (Pending::Retain, Outcome::Removed { count }) => self.removed(count),
-            (Pending::Send { to, over, reply }, outcome) => {
+            (Pending::Send { sent, over, reply }, outcome) => {
                 let answer = match outcome {
                     Outcome::InboxFull { bot } => Err(Refused::InboxFull(bot)),
                     _ => Ok(()),
@@ -156,14 +160,16 @@ impl Engine {
                 // A sender that has gone away finds it in the conversation.
                 let _ = reply.send(answer);
                 if is_sent {
-                    self.sent(to, over);
+                    self.sent(sent, over);
                 }
             }
-            (Pending::Deliver { bot }, Outcome::Delivered { ids }) => self.delivered(bot, ids),
+            (Pending::Deliver { bot }, Outcome::Delivered { ids, expired, more }) => {
+                self.delivered(bot, ids, expired, more);
+            }
             (Pending::Read { reply }, outcome) => {
                 let answer = match outcome {
-                    Outcome::Message(message) => {
-                        Self::was_read(&message);
+                    Outcome::Message { message, emptied } => {
+                        self.was_read(&message, emptied);
                         Ok(*message)
                     }
                     _ => Err(Refused::UnknownMessage),
@@ -171,18 +177,26 @@ impl Engine {
                 let _ = reply.send(answer);
             }
             (Pending::Drain { reply }, Outcome::Messages(messages)) => {
-                messages.iter().for_each(Self::was_read);
+                for message in &messages {
+                    self.was_read(message, false);
+                }
                 let _ = reply.send(Ok(messages));
             }
-            (Pending::ExpireMessages, Outcome::MessagesExpired { expired, next }) => {
-                self.messages_expired(expired, next);
-            }
+            (
+                Pending::ExpireMessages,
+                Outcome::MessagesExpired {
+                    expired,
+                    emptied,
+                    next,
+                },
+            ) => self.messages_expired(expired, &emptied, next),
+            (Pending::RetainMessages, Outcome::Removed { count }) => self.messages_removed(count),
             (
                 Pending::Promote
                 | Pending::Expire
                 | Pending::Retain
                 | Pending::Learn(_)
-                | Pending::LearnUnder
+                | Pending::LearnUnder { .. }
                 | Pending::Deliver { .. }
                 | Pending::Drain { .. }
                 | Pending::ExpireMessages
@@ -317,6 +331,7 @@ impl Engine {
         self.log_end(&attempt, status, detail);
         self.outputs.end(task, fence, status);
         let mut ready = attempt.ready;
+        ready.failed |= detail.succeeded == Some(false);
         match status {
             TaskStatus::Queued => {
                 ready.scheduled = false;
@@ -454,7 +469,7 @@ impl Engine {
             Pending::Deliver { bot } => self.not_delivered(bot),
             Pending::ExpireMessages => self.messages_not_expired(),
             Pending::Learn(rows) => self.not_kept(rows),
-            Pending::LearnUnder => self.not_learned_under(),
+            Pending::LearnUnder { version, forget } => self.not_learned_under(version, forget),
             Pending::Expire | Pending::Retain | Pending::RetainMessages | Pending::Probe => {}
         }
     }
@@ -478,6 +493,8 @@ impl Engine {
                     self.outputs.end(&task, fence, TaskStatus::Running);
                 }
             }
+            // Nothing but a little knowledge is lost.
+            Pending::Learn(_) => {}
             Pending::Promote => self.promote_again(PROMOTE_MUCH_LATER),
             other => self.not_durable(other, e),
         }

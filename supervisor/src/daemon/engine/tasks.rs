@@ -129,6 +129,7 @@ impl Engine {
             max_attempts: task.max_attempts,
             task_type: task.task_type,
             scheduled,
+            failed: false,
         };
         let content = task.content.clone();
         let not_before = task.not_before;

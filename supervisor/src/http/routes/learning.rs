@@ -11,9 +11,11 @@ use deia::api::{
 use deia::task::TaskType;
 use deia::time::Timestamp;
 
-use super::Shared;
+use super::messages::speaker;
+use super::{Shared, refused};
 use crate::brain::learn::Sample;
 use crate::daemon::command::{AskLearning, Command};
+use crate::http::caller::Caller;
 use crate::http::error::ApiFailure;
 use crate::http::extract::{OptionalJsonBody, PathArgs, QueryArgs};
 
@@ -23,13 +25,15 @@ const DEFAULT_HISTORY: u32 = 100;
 /// Counts a result that the caller saw: for programs that run tasks outside of the fleet.
 #[utoipa::path(post, path = "/api/scheduling/record-execution", tag = "scheduling", request_body(content = Option<RecordRequest>), responses(
     (status = 200, body = RecordAnswer),
+    (status = 403, body = deia::api::ApiError, description = "A bot speaks for itself alone"),
     (status = 422, body = deia::api::ValidationErrors),
 ))]
 pub async fn record(
     State(api): State<Shared>,
+    caller: Caller,
     OptionalJsonBody(request): OptionalJsonBody<RecordRequest>,
 ) -> Result<Json<RecordAnswer>, ApiFailure> {
-    let bot_id = request.bot_id.unwrap_or_else(|| api.config.first_pool());
+    let bot_id = speaker(&api, caller, request.bot_id).await?;
     let task_type = request.task_type.unwrap_or(TaskType::General);
     let timestamp = Timestamp::now();
     let sample = Sample {
@@ -39,7 +43,8 @@ pub async fn record(
         at: timestamp,
     };
     let bot: Arc<str> = bot_id.as_str().into();
-    ask(&api, |reply| AskLearning::Record { bot, sample, reply }).await?;
+    let recorded = ask(&api, |reply| AskLearning::Record { bot, sample, reply }).await?;
+    recorded.map_err(|why| refused(why, ""))?;
     Ok(Json(RecordAnswer {
         success: true,
         bot_id,

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method};
 use deia::api::{
     BotMessage, BotMessageAnswer, BotMessageRequest, BotMessages, BroadcastAnswer,
     BroadcastMessage, BroadcastRequest, Conversation, ConversationQuery, Inbox, InboxCounts,
@@ -171,8 +172,18 @@ pub async fn read(
 /// What was done since the last such request. Delivery goes by itself: nobody has to ask for it.
 #[utoipa::path(post, path = "/api/messaging/process-queue", tag = "messages", responses(
     (status = 200, body = ProcessAnswer),
+    (status = 403, body = deia::api::ApiError, description = "For no bot"),
 ))]
-pub async fn process_queue(State(api): State<Shared>) -> Result<Json<ProcessAnswer>, ApiFailure> {
+pub async fn process_queue(
+    State(api): State<Shared>,
+    caller: Caller,
+) -> Result<Json<ProcessAnswer>, ApiFailure> {
+    if let Peer::Bot { .. } = caller.peer {
+        return Err(ApiFailure::forbidden(
+            "not_yours",
+            "what was done with all messages is not for a bot",
+        ));
+    }
     let report = api
         .ask(|reply| Command::Mail(AskMail::Report { reply }))
         .await?;
@@ -278,7 +289,22 @@ pub async fn to_this_bot(
 pub async fn of_this_bot(
     State(api): State<Shared>,
     caller: Caller,
+    method: Method,
+    headers: HeaderMap,
 ) -> Result<Json<BotMessages>, ApiFailure> {
+    // Whoever does not see them has not read them, and no page may have somebody's browser do it.
+    if method == Method::HEAD {
+        return Ok(Json(BotMessages {
+            messages: Vec::new(),
+        }));
+    }
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if site.is_some_and(|site| site != b"none" && site != b"same-origin") {
+        return Err(ApiFailure::forbidden(
+            "foreign_origin",
+            "a page of another site may not read messages",
+        ));
+    }
     let bot = speaker(&api, caller, None).await?;
     let drained = api
         .ask(|reply| Command::Mail(AskMail::Drain { bot, reply }))
@@ -356,7 +382,7 @@ async fn bot_of(api: &Shared, caller: Caller) -> Result<Option<String>, ApiFailu
 }
 
 /// In whose name a request is made: a bot's own, else the one that is given, else the fleet's.
-async fn speaker(
+pub(super) async fn speaker(
     api: &Shared,
     caller: Caller,
     named: Option<String>,

@@ -126,6 +126,11 @@ pub(super) fn refused(why: Refused, task: &str) -> ApiFailure {
             ),
             60,
         ),
+        Refused::TooManyNames => ApiFailure::unavailable(
+            "too_many_names",
+            "there is something of too many names already that no bot of this configuration can have",
+            60,
+        ),
         Refused::MessagingOff => ApiFailure::unavailable(
             "messaging_disabled",
             "messages are off (feature_flags.messaging_enabled)",
@@ -180,7 +185,6 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(messages::inbox))
         .routes(routes!(messages::status))
         .routes(routes!(messages::conversation))
-        .routes(routes!(messages::of_this_bot))
         .routes(routes!(bots::list))
         .routes(routes!(bots::show))
         .routes(routes!(scaling::status))
@@ -199,6 +203,7 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(messages::broadcast))
         .routes(routes!(messages::read))
         .routes(routes!(messages::process_queue))
+        .routes(routes!(messages::of_this_bot))
         .routes(routes!(messages::to_this_bot));
     let bot = OpenApiRouter::new().routes(routes!(learning::record));
     let admin = OpenApiRouter::new()

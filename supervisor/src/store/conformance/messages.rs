@@ -60,18 +60,18 @@ pub(in crate::store) async fn a_message_is_kept_as_it_was_sent(mut h: Harness) {
 
 pub(in crate::store) async fn what_waits_is_delivered_once_in_portions(mut h: Harness) {
     h.run(send(vec![plain("1"), plain("2"), plain("3")])).await;
-    let Outcome::Delivered { ids } = h.run(deliver(5)).await else {
+    let Outcome::Delivered { ids, more, .. } = h.run(deliver(5)).await else {
         panic!()
     };
-    assert_eq!(ids, ["1", "2"]);
-    let Outcome::Delivered { ids } = h.run(deliver(6)).await else {
+    assert_eq!((ids, more), (vec!["1".to_owned(), "2".to_owned()], true));
+    let Outcome::Delivered { ids, more, .. } = h.run(deliver(6)).await else {
         panic!()
     };
-    assert_eq!(ids, ["3"]);
-    let Outcome::Delivered { ids } = h.run(deliver(7)).await else {
+    assert_eq!((ids, more), (vec!["3".to_owned()], false));
+    let Outcome::Delivered { ids, more, .. } = h.run(deliver(7)).await else {
         panic!()
     };
-    assert_eq!(ids, [""; 0]);
+    assert!(ids.is_empty() && !more);
     let found = h.store().message("1".into()).await.unwrap().unwrap();
     assert_eq!(found.status, MessageStatus::Delivered);
     assert_eq!(found.delivered_at, Some(at(5)));
@@ -89,10 +89,10 @@ pub(in crate::store) async fn the_urgent_come_first_and_what_was_read_last(mut h
     };
     let foreign = h.run(read(Some("c"))).await;
     assert!(matches!(foreign, Outcome::Gone), "{foreign:?}");
-    let Outcome::Message(message) = h.run(read(Some("b"))).await else {
+    let Outcome::Message { message, emptied } = h.run(read(Some("b"))).await else {
         panic!()
     };
-    assert_eq!(message.status, MessageStatus::Read);
+    assert_eq!((message.status, emptied), (MessageStatus::Read, false));
     assert_eq!(message.read_at, Some(at(9)));
     assert_eq!(message.delivered_at, Some(at(9)), "read is delivered");
     assert_eq!(ids(&inbox(&h, None, 10).await), ["urgent", "2", "1"]);
@@ -130,25 +130,66 @@ pub(in crate::store) async fn what_is_not_read_in_time_expires(mut h: Harness) {
         limit: 1,
     };
     for (second, id) in [(1, None), (2, Some("1"))] {
-        let Outcome::MessagesExpired { expired, next } = h.run(expire(second)).await else {
+        let Outcome::MessagesExpired {
+            expired,
+            emptied,
+            next,
+        } = h.run(expire(second)).await
+        else {
             panic!()
         };
-        assert_eq!(expired.first().map(|m| m.sent.id.as_str()), id);
-        assert_eq!(next, Some(at(2)));
+        assert_eq!(expired.first().map(|(id, _)| id.as_str()), id);
+        assert_eq!((emptied.len(), next), (0, Some(at(2))), "one waits still");
     }
     let read = Op::ReadMessage {
         id: "2".into(),
         by: None,
         at: at(3),
     };
-    let Outcome::Message(late) = h.run(read).await else {
+    let Outcome::Message { message: late, .. } = h.run(read).await else {
         panic!()
     };
     assert_eq!(late.status, MessageStatus::Expired);
-    let Outcome::MessagesExpired { expired, next } = h.run(expire(3)).await else {
+    let Outcome::MessagesExpired {
+        expired,
+        emptied,
+        next,
+    } = h.run(expire(3)).await
+    else {
         panic!()
     };
-    assert_eq!((ids(&expired).len(), next), (0, Some(at(3600))));
+    assert_eq!((expired.len(), emptied.len(), next), (0, 0, Some(at(3600))));
+    let Outcome::MessagesExpired { emptied, .. } = h.run(expire(4000)).await else {
+        panic!()
+    };
+    assert_eq!(emptied, ["b"]);
+}
+
+/// One of a portion is over: the others are delivered, and it is said that there may be more.
+pub(in crate::store) async fn what_is_over_is_not_delivered_and_holds_up_nobody(mut h: Harness) {
+    let short = message("short", "b", Priority::P2, 0, 2);
+    h.run(send(vec![short, plain("1"), plain("2")])).await;
+    let Outcome::Delivered { ids, expired, more } = h.run(deliver(5)).await else {
+        panic!()
+    };
+    assert_eq!(
+        (ids, expired, more),
+        (vec!["1".into()], vec!["short".into()], true)
+    );
+}
+
+/// Looking at a full inbox takes no more memory than an answer may have.
+pub(in crate::store) async fn an_answer_has_no_more_than_its_bytes(mut h: Harness) {
+    let large = |n: usize| NewMessage {
+        content: "x".repeat(3 << 20),
+        ..plain(&n.to_string())
+    };
+    for n in 0..3 {
+        h.run(send(vec![large(n)])).await;
+    }
+    assert_eq!(ids(&inbox(&h, None, 1).await), ["0", "1"]);
+    let talk = h.store().conversation("a".into(), "b".into(), 9);
+    assert_eq!(ids(&talk.await.unwrap()), ["1", "2"]);
 }
 
 pub(in crate::store) async fn a_full_inbox_takes_no_more(mut h: Harness) {

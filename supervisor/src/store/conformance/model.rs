@@ -419,6 +419,7 @@ impl Task {
             max_attempts: self.record.max_attempts,
             task_type: self.record.task_type,
             scheduled: self.record.status == TaskStatus::Scheduled,
+            failed: self.failures > 0 || self.losses > 0,
         }
     }
 }

@@ -12,6 +12,9 @@ use super::names::{NameId, Names};
 use super::sum::{Sum, Table};
 use crate::store::{Learned, LearnedRow, Outcome};
 
+/// Rows that are read at most, the newest: of all bots that something is kept of, on everything.
+const MAX_ROWS: i64 = 60_000;
+
 /// The code of "every kind of work".
 const ALL_TYPES: i64 = -1;
 
@@ -83,10 +86,10 @@ fn every(
     mut take: impl FnMut(Result<LearnedRow, Fault>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let mut statement = conn.prepare_cached(
-        "SELECT bot, task_type, samples, seconds, success_rate, updated_at, sum FROM learned \
-         ORDER BY updated_at, bot, task_type",
+        "SELECT bot, task_type, samples, seconds, success_rate, updated_at, sum FROM \
+         (SELECT * FROM learned ORDER BY updated_at DESC LIMIT ?1) ORDER BY updated_at, bot, task_type",
     )?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query([MAX_ROWS])?;
     while let Some(row) = rows.next()? {
         take(read(conn, names, row))?;
     }

@@ -1,9 +1,12 @@
-//! Messages. What is sent is written once; only status and times change.
+//! Messages. What is sent is written once; only status and times change, and they stand apart from the
+//! text. Where many are gone through, their texts are not read.
+
+use std::collections::BTreeSet;
 
 use deia::message::MessageStatus;
 use deia::task::Priority;
 use deia::time::Timestamp;
-use rusqlite::{CachedStatement, Connection, Params, Row};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
 use super::codes;
 use super::engine::Engine;
@@ -11,21 +14,30 @@ use super::fault::Fault;
 use super::names::{NameId, Names};
 use super::sum::{Sum, Table};
 use super::sweep::bound;
-use crate::store::{MessageCounts, MessageRecord, NewMessage, Outcome};
+use crate::store::{MAX_MESSAGES_BYTES, MessageCounts, MessageRecord, NewMessage, Outcome};
 
 macro_rules! columns {
     () => {
         "seq, id, status, priority, from_bot, to_bot, created_at, expires_at, delivered_at, read_at, \
-         ttl_seconds, metadata, sum, content_sum, content"
+         ttl_seconds, bytes, sum"
     };
 }
 
 /// See the columns in `migrations/0003_messages.sql`.
+#[derive(Clone)]
 struct MessageRow {
     seq: i64,
+    id: String,
+    status: MessageStatus,
+    priority: Priority,
     from_bot: NameId,
     to_bot: NameId,
-    message: MessageRecord,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+    delivered_at: Option<Timestamp>,
+    read_at: Option<Timestamp>,
+    ttl_seconds: u64,
+    bytes: u64,
 }
 
 impl Engine {
@@ -37,25 +49,30 @@ impl Engine {
         for message in messages {
             let to_bot = self.names.intern(&self.conn, &message.to_bot)?;
             if unread(&self.conn, to_bot, max_unread)? >= max_unread {
-                // The others of a broadcast are undone with it.
+                // The others of a broadcast are not sent either.
                 return Ok(Outcome::InboxFull {
                     bot: message.to_bot.clone(),
                 });
             }
         }
         for message in messages {
+            let metadata = message.metadata.as_ref().map_or(0, String::len);
             let row = MessageRow {
                 seq: next_seq(&self.conn)?,
+                id: message.id.clone(),
+                status: MessageStatus::Pending,
+                priority: message.priority,
                 from_bot: self.names.intern(&self.conn, &message.from_bot)?,
                 to_bot: self.names.intern(&self.conn, &message.to_bot)?,
-                message: MessageRecord {
-                    sent: message.clone(),
-                    status: MessageStatus::Pending,
-                    delivered_at: None,
-                    read_at: None,
-                },
+                created_at: message.created_at,
+                expires_at: message.expires_at(),
+                delivered_at: None,
+                read_at: None,
+                ttl_seconds: message.ttl_seconds,
+                bytes: (message.content.len() + metadata) as u64,
             };
             row.insert(&self.conn)?;
+            insert_text(&self.conn, row.seq, message)?;
         }
         Ok(Outcome::Sent)
     }
@@ -67,7 +84,7 @@ impl Engine {
         at: Timestamp,
         limit: usize,
     ) -> Result<Outcome, Fault> {
-        let mut delivered = Vec::new();
+        let (mut ids, mut expired, mut more) = (Vec::new(), Vec::new(), false);
         if let Some(bot) = self.names.find(&self.conn, bot)? {
             let statement = self.conn.prepare_cached(concat!(
                 "SELECT ",
@@ -75,21 +92,22 @@ impl Engine {
                 " FROM messages INDEXED BY messages_pending WHERE status = 0 AND to_bot = ?1 \
                  ORDER BY seq LIMIT ?2"
             ))?;
-            let rows =
-                MessageRow::all(statement, &self.conn, &mut self.names, (bot, bound(limit)))?;
+            let (rows, looked_at) = sound(&self.conn, statement, (bot, bound(limit)))?;
+            more = looked_at >= limit;
             for mut row in rows {
-                // Its time is over: it is expired in its turn.
-                if row.message.sent.expires_at() <= at {
-                    row.message.status = MessageStatus::Expired;
+                // Its time is over.
+                if row.expires_at <= at {
+                    row.status = MessageStatus::Expired;
+                    expired.push(row.id.clone());
                 } else {
-                    row.message.status = MessageStatus::Delivered;
-                    row.message.delivered_at = Some(at);
-                    delivered.push(row.message.sent.id.clone());
+                    row.status = MessageStatus::Delivered;
+                    row.delivered_at = Some(at);
+                    ids.push(row.id.clone());
                 }
                 row.update(&self.conn)?;
             }
         }
-        Ok(Outcome::Delivered { ids: delivered })
+        Ok(Outcome::Delivered { ids, expired, more })
     }
 
     pub(super) fn read_message(
@@ -98,31 +116,28 @@ impl Engine {
         by: Option<&str>,
         at: Timestamp,
     ) -> Result<Outcome, Fault> {
-        let Some(mut row) = by_id(&self.conn, &mut self.names, id)? else {
+        let Some(mut row) = by_id(&self.conn, id)? else {
             return Ok(Outcome::Gone);
         };
-        if by.is_some_and(|bot| bot != row.message.sent.to_bot) {
+        let to_bot = self.names.name(&self.conn, row.to_bot)?;
+        if by.is_some_and(|bot| bot != &*to_bot) {
             return Ok(Outcome::Gone);
         }
-        let over = row.message.sent.expires_at() <= at;
-        match row.message.status {
-            MessageStatus::Pending | MessageStatus::Delivered if over => {
-                row.message.status = MessageStatus::Expired;
+        match row.status {
+            MessageStatus::Pending | MessageStatus::Delivered if row.expires_at <= at => {
+                row.status = MessageStatus::Expired;
                 row.update(&self.conn)?;
             }
-            MessageStatus::Pending | MessageStatus::Delivered => {
-                row.message.status = MessageStatus::Read;
-                row.message.delivered_at.get_or_insert(at);
-                row.message.read_at = Some(at);
-                row.update(&self.conn)?;
-            }
+            MessageStatus::Pending | MessageStatus::Delivered => row.read(&self.conn, at)?,
             // The first receipt counts.
             MessageStatus::Read | MessageStatus::Failed | MessageStatus::Expired => {}
         }
-        Ok(Outcome::Message(Box::new(row.message)))
+        Ok(Outcome::Message {
+            emptied: nothing_waits(&self.conn, row.to_bot)?,
+            message: Box::new(row.record(&self.conn, &mut self.names)?),
+        })
     }
 
-    /// Reads all that a bot has unread, the most urgent first.
     pub(super) fn drain(
         &mut self,
         bot: &str,
@@ -130,12 +145,16 @@ impl Engine {
         limit: usize,
     ) -> Result<Outcome, Fault> {
         let mut read = Vec::new();
-        for mut row in unread_of(&self.conn, &mut self.names, bot, at, limit)? {
-            row.message.status = MessageStatus::Read;
-            row.message.delivered_at.get_or_insert(at);
-            row.message.read_at = Some(at);
-            row.update(&self.conn)?;
-            read.push(row.message);
+        for mut row in within(unread_of(
+            &self.conn,
+            &mut self.names,
+            bot,
+            None,
+            at,
+            limit,
+        )?) {
+            row.read(&self.conn, at)?;
+            read.push(row.record(&self.conn, &mut self.names)?);
         }
         Ok(Outcome::Messages(read))
     }
@@ -151,15 +170,27 @@ impl Engine {
             " FROM messages INDEXED BY messages_expiry WHERE status < 2 AND expires_at <= ?1 \
              ORDER BY expires_at, seq LIMIT ?2"
         ))?;
-        let parameters = (now.as_micros(), bound(limit));
-        let mut expired = Vec::new();
-        for mut row in MessageRow::all(statement, &self.conn, &mut self.names, parameters)? {
-            row.message.status = MessageStatus::Expired;
+        let (mut expired, mut bots) = (Vec::new(), BTreeSet::new());
+        let (rows, _) = sound(&self.conn, statement, (now.as_micros(), bound(limit)))?;
+        for mut row in rows {
+            row.status = MessageStatus::Expired;
             row.update(&self.conn)?;
-            expired.push(row.message);
+            let to = self.names.name(&self.conn, row.to_bot)?;
+            expired.push((row.id, to.to_string()));
+            bots.insert(row.to_bot);
+        }
+        let mut emptied = Vec::new();
+        for bot in bots {
+            if nothing_waits(&self.conn, bot)? {
+                emptied.push(self.names.name(&self.conn, bot)?.to_string());
+            }
         }
         let next = next_expiry(&self.conn)?;
-        Ok(Outcome::MessagesExpired { expired, next })
+        Ok(Outcome::MessagesExpired {
+            expired,
+            emptied,
+            next,
+        })
     }
 
     pub(super) fn retain_messages(
@@ -174,20 +205,28 @@ impl Engine {
                 "SELECT count(*) FROM messages INDEXED BY messages_done WHERE status >= 2",
             )?
             .query_row([], |row| row.get(0))?;
-        let excess = done.cast_unsigned().saturating_sub(max_kept);
-        let excess = usize::try_from(excess).unwrap_or(usize::MAX).min(limit);
-        let count = self
-            .conn
-            .prepare_cached(
-                "DELETE FROM messages WHERE seq IN (SELECT seq FROM messages INDEXED BY messages_done \
-                 WHERE status >= 2 AND created_at < ?1 ORDER BY created_at, seq LIMIT ?2) \
-                 OR seq IN (SELECT seq FROM messages INDEXED BY messages_done \
-                 WHERE status >= 2 ORDER BY created_at, seq LIMIT ?3)",
-            )?
-            .execute((before.as_micros(), bound(limit), bound(excess)))?;
-        Ok(Outcome::Removed {
-            count: count as u64,
-        })
+        let mut excess = done.cast_unsigned().saturating_sub(max_kept);
+        let mut statement = self.conn.prepare_cached(
+            "SELECT seq, created_at FROM messages INDEXED BY messages_done WHERE status >= 2 \
+             ORDER BY created_at, seq LIMIT ?1",
+        )?;
+        let oldest = statement.query_map([bound(limit)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let oldest: Vec<(i64, i64)> = oldest.collect::<Result<_, _>>()?;
+        let mut count = 0;
+        for (seq, created_at) in oldest {
+            if excess == 0 && created_at >= before.as_micros() {
+                break;
+            }
+            excess = excess.saturating_sub(1);
+            for delete in [
+                "DELETE FROM messages WHERE seq = ?1",
+                "DELETE FROM message_texts WHERE seq = ?1",
+            ] {
+                self.conn.prepare_cached(delete)?.execute([seq])?;
+            }
+            count += 1;
+        }
+        Ok(Outcome::Removed { count })
     }
 }
 
@@ -200,13 +239,8 @@ pub(super) fn inbox(
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<MessageRecord>, Fault> {
-    let mut found: Vec<MessageRecord> = unread_of(conn, names, bot, now, usize::MAX)?
-        .into_iter()
-        .map(|row| row.message)
-        .filter(|message| priority.is_none_or(|p| p == message.sent.priority))
-        .take(limit)
-        .collect();
-    let left = limit - found.len();
+    let mut rows = unread_of(conn, names, bot, priority, now, limit)?;
+    let left = limit - rows.len();
     if let Some(bot) = names.find(conn, bot)? {
         let statement = conn.prepare_cached(concat!(
             "SELECT ",
@@ -215,10 +249,10 @@ pub(super) fn inbox(
              AND (?2 IS NULL OR priority = ?2) ORDER BY seq DESC LIMIT ?3"
         ))?;
         let parameters = (bot, priority.map(codes::priority), bound(left));
-        let read = MessageRow::all(statement, conn, names, parameters)?;
-        found.extend(read.into_iter().map(|row| row.message));
+        rows.extend(MessageRow::all(statement, parameters)?);
     }
-    Ok(found)
+    let rows = within(rows).into_iter();
+    rows.map(|row| row.record(conn, names)).collect()
 }
 
 /// The newest messages between two bots, oldest first.
@@ -231,30 +265,27 @@ pub(super) fn conversation(
     let (Some(a), Some(b)) = (names.find(conn, one)?, names.find(conn, other)?) else {
         return Ok(Vec::new());
     };
-    let statement = conn.prepare_cached(concat!(
-        "SELECT ",
-        columns!(),
-        " FROM messages INDEXED BY messages_pair WHERE from_bot = ?1 AND to_bot = ?2 \
-         ORDER BY seq DESC LIMIT ?3"
-    ))?;
-    let mut rows = MessageRow::all(statement, conn, names, (a, b, bound(limit)))?;
-    if a != b {
+    let mut rows = Vec::new();
+    let ways = if a == b {
+        vec![(a, b)]
+    } else {
+        vec![(a, b), (b, a)]
+    };
+    for (from, to) in ways {
         let statement = conn.prepare_cached(concat!(
             "SELECT ",
             columns!(),
             " FROM messages INDEXED BY messages_pair WHERE from_bot = ?1 AND to_bot = ?2 \
              ORDER BY seq DESC LIMIT ?3"
         ))?;
-        rows.extend(MessageRow::all(
-            statement,
-            conn,
-            names,
-            (b, a, bound(limit)),
-        )?);
+        rows.extend(MessageRow::all(statement, (from, to, bound(limit)))?);
     }
-    rows.sort_by_key(|row| row.seq);
-    let from = rows.len().saturating_sub(limit);
-    Ok(rows.into_iter().skip(from).map(|row| row.message).collect())
+    rows.sort_by_key(|row| std::cmp::Reverse(row.seq));
+    rows.truncate(limit);
+    let mut rows = within(rows);
+    rows.reverse();
+    let rows = rows.into_iter();
+    rows.map(|row| row.record(conn, names)).collect()
 }
 
 /// One message.
@@ -263,15 +294,16 @@ pub(super) fn message(
     names: &mut Names,
     id: &str,
 ) -> Result<Option<MessageRecord>, Fault> {
-    Ok(by_id(conn, names, id)?.map(|row| row.message))
+    let row = by_id(conn, id)?;
+    row.map(|row| row.record(conn, names)).transpose()
 }
 
 pub(super) fn counts(conn: &Connection, names: &mut Names) -> Result<MessageCounts, Fault> {
     let mut counts = MessageCounts::default();
     let mut of_bots: Vec<(NameId, u64, u64)> = Vec::new();
     let mut statement = conn.prepare_cached(
-        "SELECT to_bot, status, priority, count(*) FROM messages GROUP BY to_bot, status, priority \
-         ORDER BY to_bot",
+        "SELECT to_bot, status, priority, count(*) FROM messages INDEXED BY messages_counts \
+         GROUP BY to_bot, status, priority ORDER BY to_bot, status, priority",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -327,15 +359,27 @@ pub(super) fn verify(conn: &Connection, names: &mut Names) -> Result<(), Fault> 
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        MessageRow::read(row, conn, names)?;
+        MessageRow::from(row)?.record(conn, names)?;
     }
     Ok(())
+}
+
+/// The first of them whose texts are no more than an answer holds; one may always be.
+fn within(rows: Vec<MessageRow>) -> Vec<MessageRow> {
+    let mut bytes = 0;
+    let fits = |row: &MessageRow| {
+        let first = bytes == 0;
+        bytes += row.bytes.max(1);
+        first || bytes <= MAX_MESSAGES_BYTES
+    };
+    rows.into_iter().take_while(fits).collect()
 }
 
 fn unread_of(
     conn: &Connection,
     names: &mut Names,
     bot: &str,
+    priority: Option<Priority>,
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<MessageRow>, Fault> {
@@ -346,15 +390,15 @@ fn unread_of(
         "SELECT ",
         columns!(),
         " FROM messages INDEXED BY messages_unread WHERE status < 2 AND to_bot = ?1 \
-         AND expires_at > ?2 ORDER BY priority, seq LIMIT ?3"
+         AND (?2 IS NULL OR priority = ?2) AND expires_at > ?3 ORDER BY priority, seq LIMIT ?4"
     ))?;
-    MessageRow::all(statement, conn, names, (bot, now.as_micros(), bound(limit)))
+    let priority = priority.map(codes::priority);
+    MessageRow::all(statement, (bot, priority, now.as_micros(), bound(limit)))
 }
 
-fn by_id(conn: &Connection, names: &mut Names, id: &str) -> Result<Option<MessageRow>, Fault> {
+fn by_id(conn: &Connection, id: &str) -> Result<Option<MessageRow>, Fault> {
     let sql = concat!("SELECT ", columns!(), " FROM messages WHERE id = ?1");
-    let mut rows = MessageRow::all(conn.prepare_cached(sql)?, conn, names, [id])?;
-    Ok(rows.pop())
+    Ok(MessageRow::all(conn.prepare_cached(sql)?, [id])?.pop())
 }
 
 /// No more than `enough` are counted.
@@ -368,6 +412,16 @@ fn unread(conn: &Connection, bot: NameId, enough: u64) -> Result<u64, Fault> {
     Ok(count.cast_unsigned())
 }
 
+fn nothing_waits(conn: &Connection, bot: NameId) -> Result<bool, Fault> {
+    let waits: bool = conn
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM messages INDEXED BY messages_pending \
+             WHERE status = 0 AND to_bot = ?1)",
+        )?
+        .query_row([bot], |row| row.get(0))?;
+    Ok(!waits)
+}
+
 /// Used again only where the newest was removed: nothing refers to it.
 fn next_seq(conn: &Connection) -> Result<i64, Fault> {
     let next = conn
@@ -376,81 +430,142 @@ fn next_seq(conn: &Connection) -> Result<i64, Fault> {
     Ok(next)
 }
 
+/// The rows that are as they were written, and how many were looked at. One that is not would hold up
+/// all behind it for ever: it counts as expired, and is never served.
+fn sound(
+    conn: &Connection,
+    mut statement: CachedStatement<'_>,
+    parameters: impl Params,
+) -> Result<(Vec<MessageRow>, usize), Fault> {
+    let mut rows = statement.query(parameters)?;
+    let (mut sound, mut damaged, mut looked_at) = (Vec::new(), Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        looked_at += 1;
+        match MessageRow::from(row) {
+            Ok(row) => sound.push(row),
+            Err(fault @ Fault::Damaged(_)) => {
+                tracing::error!(event = "store_row_damaged", error = %fault, "a message that is not as it was sent is not delivered");
+                damaged.push(row.get::<_, i64>(0)?);
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    for seq in damaged {
+        conn.prepare_cached("UPDATE messages SET status = 4 WHERE seq = ?1")?
+            .execute([seq])?;
+    }
+    Ok((sound, looked_at))
+}
+
+fn insert_text(conn: &Connection, seq: i64, message: &NewMessage) -> Result<(), Fault> {
+    conn.prepare_cached(
+        "INSERT INTO message_texts (seq, metadata, content, sum) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute((
+        seq,
+        &message.metadata,
+        &message.content,
+        text_sum(seq, message.metadata.as_deref(), &message.content).finish(),
+    ))?;
+    Ok(())
+}
+
+/// Its metadata and its content.
+fn text(conn: &Connection, seq: i64) -> Result<(Option<String>, String), Fault> {
+    let found: Option<(Option<String>, String, i64)> = conn
+        .prepare_cached("SELECT metadata, content, sum FROM message_texts WHERE seq = ?1")?
+        .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let (metadata, content, sum) =
+        found.ok_or_else(|| Fault::damaged(format!("message_texts {seq} is missing")))?;
+    text_sum(seq, metadata.as_deref(), &content).check(sum, || format!("message_texts {seq}"))?;
+    Ok((metadata, content))
+}
+
 impl MessageRow {
     fn all(
         mut statement: CachedStatement<'_>,
-        conn: &Connection,
-        names: &mut Names,
         parameters: impl Params,
     ) -> Result<Vec<Self>, Fault> {
         let mut rows = statement.query(parameters)?;
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
-            all.push(Self::read(row, conn, names)?);
+            all.push(Self::from(row)?);
         }
         Ok(all)
     }
 
-    fn read(row: &Row<'_>, conn: &Connection, names: &mut Names) -> Result<Self, Fault> {
-        let seq: i64 = row.get(0)?;
-        let (from_bot, to_bot): (NameId, NameId) = (row.get(4)?, row.get(5)?);
+    fn from(row: &Row<'_>) -> Result<Self, Fault> {
         let time = |column| -> Result<Option<Timestamp>, Fault> {
             Ok(row
                 .get::<_, Option<i64>>(column)?
                 .map(Timestamp::from_micros))
         };
         let read = Self {
-            seq,
-            from_bot,
-            to_bot,
-            message: MessageRecord {
-                sent: NewMessage {
-                    id: row.get(1)?,
-                    from_bot: names.name(conn, from_bot)?.to_string(),
-                    to_bot: names.name(conn, to_bot)?.to_string(),
-                    content: row.get(14)?,
-                    priority: codes::to_priority(row.get(3)?)?,
-                    metadata: row.get(11)?,
-                    created_at: Timestamp::from_micros(row.get(6)?),
-                    ttl_seconds: row.get::<_, i64>(10)?.cast_unsigned(),
-                },
-                status: codes::to_message_status(row.get(2)?)?,
-                delivered_at: time(8)?,
-                read_at: time(9)?,
-            },
+            seq: row.get(0)?,
+            id: row.get(1)?,
+            status: codes::to_message_status(row.get(2)?)?,
+            priority: codes::to_priority(row.get(3)?)?,
+            from_bot: row.get(4)?,
+            to_bot: row.get(5)?,
+            created_at: Timestamp::from_micros(row.get(6)?),
+            expires_at: Timestamp::from_micros(row.get(7)?),
+            delivered_at: time(8)?,
+            read_at: time(9)?,
+            ttl_seconds: row.get::<_, i64>(10)?.cast_unsigned(),
+            bytes: row.get::<_, i64>(11)?.cast_unsigned(),
         };
-        let named = || format!("messages {seq}");
-        read.sum().check(row.get(12)?, named)?;
-        read.content_sum().check(row.get(13)?, named)?;
-        if row.get::<_, i64>(7)? != read.message.sent.expires_at().as_micros() {
-            return Err(Fault::damaged(named()));
-        }
+        read.sum()
+            .check(row.get(12)?, || format!("messages {}", read.seq))?;
         Ok(read)
     }
 
+    fn record(self, conn: &Connection, names: &mut Names) -> Result<MessageRecord, Fault> {
+        let (metadata, content) = text(conn, self.seq)?;
+        Ok(MessageRecord {
+            sent: NewMessage {
+                id: self.id,
+                from_bot: names.name(conn, self.from_bot)?.to_string(),
+                to_bot: names.name(conn, self.to_bot)?.to_string(),
+                content,
+                priority: self.priority,
+                metadata,
+                created_at: self.created_at,
+                ttl_seconds: self.ttl_seconds,
+            },
+            status: self.status,
+            delivered_at: self.delivered_at,
+            read_at: self.read_at,
+        })
+    }
+
+    fn read(&mut self, conn: &Connection, at: Timestamp) -> Result<(), Fault> {
+        self.status = MessageStatus::Read;
+        self.delivered_at.get_or_insert(at);
+        self.read_at = Some(at);
+        self.update(conn)
+    }
+
     fn insert(&self, conn: &Connection) -> Result<(), Fault> {
-        let sent = &self.message.sent;
         conn.prepare_cached(concat!(
             "INSERT INTO messages (",
             columns!(),
-            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
         ))?
         .execute(rusqlite::params![
             self.seq,
-            sent.id,
-            codes::message_status(self.message.status),
-            codes::priority(sent.priority),
+            self.id,
+            codes::message_status(self.status),
+            codes::priority(self.priority),
             self.from_bot,
             self.to_bot,
-            sent.created_at.as_micros(),
-            sent.expires_at().as_micros(),
-            self.message.delivered_at.map(Timestamp::as_micros),
-            self.message.read_at.map(Timestamp::as_micros),
-            sent.ttl_seconds.cast_signed(),
-            sent.metadata,
+            self.created_at.as_micros(),
+            self.expires_at.as_micros(),
+            self.delivered_at.map(Timestamp::as_micros),
+            self.read_at.map(Timestamp::as_micros),
+            self.ttl_seconds.cast_signed(),
+            self.bytes.cast_signed(),
             self.sum().finish(),
-            self.content_sum().finish(),
-            sent.content,
         ])?;
         Ok(())
     }
@@ -461,33 +576,34 @@ impl MessageRow {
         )?
         .execute((
             self.seq,
-            codes::message_status(self.message.status),
-            self.message.delivered_at.map(Timestamp::as_micros),
-            self.message.read_at.map(Timestamp::as_micros),
+            codes::message_status(self.status),
+            self.delivered_at.map(Timestamp::as_micros),
+            self.read_at.map(Timestamp::as_micros),
             self.sum().finish(),
         ))?;
         Ok(())
     }
 
     fn sum(&self) -> Sum {
-        let sent = &self.message.sent;
         Sum::new(Table::Messages)
             .int(self.seq)
-            .text(&sent.id)
-            .int(codes::message_status(self.message.status))
-            .int(codes::priority(sent.priority))
+            .text(&self.id)
+            .int(codes::message_status(self.status))
+            .int(codes::priority(self.priority))
             .int(self.from_bot)
             .int(self.to_bot)
-            .int(sent.created_at.as_micros())
-            .opt_int(self.message.delivered_at.map(Timestamp::as_micros))
-            .opt_int(self.message.read_at.map(Timestamp::as_micros))
-            .int(sent.ttl_seconds.cast_signed())
-            .opt_text(sent.metadata.as_deref())
+            .int(self.created_at.as_micros())
+            .int(self.expires_at.as_micros())
+            .opt_int(self.delivered_at.map(Timestamp::as_micros))
+            .opt_int(self.read_at.map(Timestamp::as_micros))
+            .int(self.ttl_seconds.cast_signed())
+            .int(self.bytes.cast_signed())
     }
+}
 
-    fn content_sum(&self) -> Sum {
-        Sum::new(Table::MessageContents)
-            .int(self.seq)
-            .text(&self.message.sent.content)
-    }
+fn text_sum(seq: i64, metadata: Option<&str>, content: &str) -> Sum {
+    Sum::new(Table::MessageTexts)
+        .int(seq)
+        .opt_text(metadata)
+        .text(content)
 }

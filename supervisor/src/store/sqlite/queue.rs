@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::store::{End, MAX_OPS_PER_COMMIT, MAX_PENDING_OPS, Op, Ticket};
+use crate::store::{End, MAX_OPS_PER_COMMIT, MAX_PENDING_OPS, NewMessage, Op, Ticket};
 
 /// Bytes of texts that may wait; one batch may always.
 pub(super) const MAX_PENDING_BYTES: usize = 256 << 20;
@@ -133,7 +133,10 @@ fn bytes_of(op: &Op) -> usize {
             end: End::Succeeded(result),
             ..
         } => result.output.len(),
-        Op::Send { messages, .. } => messages.iter().map(|m| m.content.len()).sum(),
+        Op::Send { messages, .. } => {
+            let metadata = |m: &NewMessage| m.metadata.as_ref().map_or(0, String::len);
+            messages.iter().map(|m| m.content.len() + metadata(m)).sum()
+        }
         _ => 0,
     }
 }

@@ -206,6 +206,7 @@ impl TaskRow {
             max_attempts: self.max_attempts,
             task_type: self.task_type,
             scheduled: self.status == TaskStatus::Scheduled,
+            failed: self.failures > 0 || self.losses > 0,
         })
     }
 

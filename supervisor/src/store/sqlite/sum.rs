@@ -23,7 +23,7 @@ pub(super) enum Table {
     Choices,
     Learned,
     Messages,
-    MessageContents,
+    MessageTexts,
     Results,
     Outputs,
 }
@@ -40,7 +40,7 @@ impl Table {
             Self::Choices => b'w',
             Self::Learned => b'l',
             Self::Messages => b'p',
-            Self::MessageContents => b'q',
+            Self::MessageTexts => b'q',
             Self::Results => b'r',
             Self::Outputs => b'o',
         }

@@ -12,10 +12,16 @@ CREATE TABLE messages (
     delivered_at INTEGER,
     read_at      INTEGER,
     ttl_seconds  INTEGER NOT NULL,
-    metadata     TEXT,              -- a JSON object
-    sum          INTEGER NOT NULL,
-    content_sum  INTEGER NOT NULL,
-    content      TEXT NOT NULL
+    bytes        INTEGER NOT NULL,  -- of the text and the metadata
+    sum          INTEGER NOT NULL
+) STRICT;
+
+-- Apart, so that a change of the status writes no text again.
+CREATE TABLE message_texts (
+    seq      INTEGER PRIMARY KEY,
+    metadata TEXT,                  -- a JSON object
+    content  TEXT NOT NULL,
+    sum      INTEGER NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX messages_id ON messages (id);
@@ -25,4 +31,5 @@ CREATE INDEX messages_pending ON messages (to_bot, seq)           WHERE status =
 CREATE INDEX messages_expiry  ON messages (expires_at, seq)       WHERE status < 2;
 CREATE INDEX messages_read    ON messages (to_bot, seq)           WHERE status = 2;
 CREATE INDEX messages_done    ON messages (created_at, seq)       WHERE status >= 2;
+CREATE INDEX messages_counts  ON messages (to_bot, status, priority);
 CREATE INDEX messages_pair    ON messages (from_bot, to_bot, seq);
