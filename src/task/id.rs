@@ -1,6 +1,6 @@
 //! A task's name.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -15,6 +15,9 @@ pub struct TaskId(Arc<str>);
 /// Most bytes in a [`TaskId`].
 pub const MAX_TASK_ID_BYTES: usize = 128;
 
+/// Bytes of a digest that are part of a [`TaskId`].
+const FILE_DIGEST_BYTES: usize = 20;
+
 /// Why a text is no task id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -26,6 +29,18 @@ impl TaskId {
     /// A new one, unique, sorted by time: `task-<uuid v7>`.
     pub fn generate() -> Self {
         Self(format!("task-{}", uuid::Uuid::now_v7()).into())
+    }
+
+    /// The name of the task that a file is: `file-<hex>`, of the first 160 bits of a digest. The same digest
+    /// is the same task.
+    pub fn of_file(digest: &[u8; 32]) -> Self {
+        let mut text = String::with_capacity(5 + 2 * FILE_DIGEST_BYTES);
+        text.push_str("file-");
+        for byte in digest.iter().take(FILE_DIGEST_BYTES) {
+            // Writing into a string can't fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text.into())
     }
 
     /// The text.
@@ -100,5 +115,8 @@ mod tests {
             assert!(good.parse::<TaskId>().is_ok(), "{good:?}");
         }
         assert!(TaskId::generate().as_str().parse::<TaskId>().is_ok());
+        let of_file = TaskId::of_file(&[0x0a; 32]);
+        assert_eq!(of_file.as_str(), format!("file-{}", "0a".repeat(20)));
+        assert!(of_file.as_str().parse::<TaskId>().is_ok());
     }
 }

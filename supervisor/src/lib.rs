@@ -5,7 +5,7 @@
 //!   fleet    bots as processes and connections     store     where tasks are durable
 //!   http     who may ask what, and the answers     settings  which configuration is in force
 //!   logs     what is written for people            usage     what processes and the host use
-//!   demo     a fleet that shows itself
+//!   demo     a fleet that shows itself              hive      tasks and answers as files
 //! ```
 
 pub mod brain;
@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod demo;
 pub mod durable;
 pub mod fleet;
+pub mod hive;
 pub mod http;
 pub mod logs;
 pub mod settings;

@@ -55,6 +55,9 @@ impl Home {
             &deia.join("work"),
             &deia.join("spool"),
             &deia.join("releases"),
+            &self.hive().join("tasks"),
+            &self.hive().join("responses"),
+            &self.hive().join("controls"),
         ];
         for directory in open {
             create(directory, 0o750)?;
@@ -102,6 +105,11 @@ impl Home {
     /// What bots prove themselves by, see [`crate::fleet::proof`].
     pub fn fleet_key(&self) -> PathBuf {
         self.deia().join("secrets/fleet.key")
+    }
+
+    /// Tasks and answers as files, see [`crate::hive`].
+    pub fn hive(&self) -> PathBuf {
+        self.deia().join("hive")
     }
 
     /// Kept releases, and which one is in force.

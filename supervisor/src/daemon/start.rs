@@ -29,6 +29,7 @@ use crate::fleet::sessions::{self, Programs, Sessions};
 use crate::fleet::spawn::Spawner;
 use crate::fleet::strays::{self, Strays};
 use crate::fleet::{MAX_EVENTS, confinement};
+use crate::hive;
 use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin, serve_programs, serve_tcp};
 use crate::http::guard::{Guard, HashedTokens};
 use crate::http::peer::{Admission, Ancestry, is_descendant, parent_of};
@@ -247,6 +248,14 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         store: sqlite,
     });
     let (leaving, left) = watch::channel(false);
+    hive::start(hive::Parts {
+        hive: home.hive(),
+        commands: commands_to.clone(),
+        store: store.clone(),
+        config: config.clone(),
+        leaving: left.clone(),
+        epoch,
+    });
     let api = Arc::new(Api {
         commands: commands_to.clone(),
         store: store.clone(),

@@ -74,7 +74,7 @@ pub(super) fn route(event: &str, has_bot: bool) -> Route {
             bot: has_bot,
             high_rate: true,
         },
-        "task_routed" => to(Files::ORCHESTRATION, true),
+        "task_routed" | "task_file_taken" | "task_file_answered" => to(Files::ORCHESTRATION, true),
         "no_suitable_bot" => to(both.and(Files::ORCHESTRATION), false),
         "scaling_evaluation" | "scaled_up" | "scaled_down" => to(both.and(Files::SCALING), false),
         "degraded_mode_entered" | "maintenance_mode_entered" | "full_mode_restored" => {
