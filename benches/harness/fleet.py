@@ -38,8 +38,14 @@ class Fleet:
         text = SETTINGS.format(bots=bots, most=bots + 1)
         with open(os.path.join(self.home, "bot-config.yaml"), "w", encoding="ascii") as file:
             file.write(text)
+        self._start()
+
+    def _start(self):
+        setup = self.setup
         notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         path = os.path.join(self.home, "notify")
+        if os.path.exists(path):
+            os.unlink(path)
         notices.bind(path)
         notices.settimeout(READY_TIMEOUT)
         with notices:
@@ -54,6 +60,12 @@ class Fleet:
                 self.close()
                 raise RuntimeError(f"the daemon in {self.home} was not ready in {READY_TIMEOUT} s") from None
             self.ready_ms = (time.perf_counter() - begun) * 1e3
+
+    def start_again(self):
+        """Ends the daemon and starts another in its home; how long that took until READY, in milliseconds."""
+        self.process.end()
+        self._start()
+        return self.ready_ms
 
     def __enter__(self):
         return self

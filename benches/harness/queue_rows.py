@@ -1,6 +1,6 @@
-"""S1 to S3: submissions, tasks run, and how long a task waits for a bot."""
+"""S1 to S4: submissions, tasks run, how long a task waits for a bot, and all that with a full queue."""
 
-from . import peers
+from . import peers, processes
 from .fleet import Fleet
 from .table import Samples, Table, percentile, ratio
 
@@ -119,6 +119,30 @@ def wait(setup):
     for name in p50:
         table.add(name, p50[name].show(2), p99[name].show(2))
     table.add("routing decision with 100 bots, µs", "", routing.show())
+    return [table]
+
+
+def queued(setup):
+    """S4: what a task costs behind few and behind many that wait, and a start with them."""
+    tasks = setup.count(5_000)
+    few, many = 1_000, setup.count(1_000_000)
+    submits, runs, starts, memory = ({few: Samples(), many: Samples()} for _ in range(4))
+    for _ in range(setup.rounds):
+        for waiting in (few, many):
+            with Fleet(setup, CONSUMERS) as fleet:
+                fleet.bench("--submit-only", *options("held", waiting, 4), "--batch", "1000")
+                got = fleet.bench("--submit-only", *options("held", tasks, CLIENTS))
+                submits[waiting].append(got["submits_per_second"])
+                got = fleet.bench(*options("main", tasks, PRODUCERS))
+                runs[waiting].append(got["tasks_per_second"])
+                starts[waiting].append(fleet.start_again() / 1e3)
+                memory[waiting].append(processes.pss_mib(fleet.process.pid))
+    title = f"S4: {tasks} tasks, behind others that wait, n = {setup.rounds}"
+    table = Table(title, "waiting", "submitted per second", "run per second", "start until READY, s", "daemon's PSS after it, MiB")
+    for waiting in (few, many):
+        table.add(f"{waiting:,}", submits[waiting].show(), runs[waiting].show(), starts[waiting].show(2), memory[waiting].show(1))
+    cost = [ratio(rates[few], rates[many]).show(2) for rates in (submits, runs)]
+    table.add("cost of one, many over few", *cost, "", "")
     return [table]
 
 

@@ -12,7 +12,7 @@
 //! of an HTTP request ([`crate::daemon::intake`]), and an end is waited for as `wait_seconds` does. Absent on
 //! purpose: any decision about bots, and any file that is opened by the main loop.
 //!
-//! **Each content runs once.** The task's name is a digest of folder and content ([`name::task_id`]), so the store
+//! **Each content runs once.** The task's name is a digest of folder and content (`name.rs`), so the store
 //! takes it once, whatever happens between a submission and what is noted of it. The ledger says so for as
 //! long as the file is there, also after the store has removed the task.
 //!

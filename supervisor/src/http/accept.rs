@@ -41,6 +41,8 @@ pub const MAX_PROGRAM_CONNECTIONS: usize = 16;
 const MAX_PLACES: usize = 1024;
 /// Refusals (503, 403 before HTTP) being written at once; beyond it a connection is just closed.
 pub const MAX_REFUSALS: usize = 64;
+/// Descriptors of an idle daemon with one bot (41), and of a look at its folders.
+const OWN_DESCRIPTORS: u64 = 44;
 /// Pause after an accept that failed for want of descriptors or memory.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// What is cut at the end of a shutdown may take this long to notice.
@@ -95,14 +97,18 @@ impl EdgeLimits {
         self
     }
 
-    /// The same, with at most a quarter of `open_files` (`RLIMIT_NOFILE`): the rest is for bots, store,
-    /// logs, and for operators, who have to get in however many clients there are.
+    /// The same, with at most a quarter of `open_files` (`RLIMIT_NOFILE`), and half of what the daemon does
+    /// not need itself: the rest is for bots, store, logs, and for operators, who have to get in however
+    /// many clients there are.
     #[must_use]
     pub fn within_open_files(mut self, open_files: u64) -> Self {
         self.max_refusals = usize::try_from(open_files / 16)
             .unwrap_or(MAX_REFUSALS)
             .clamp(1, MAX_REFUSALS);
-        let most = u32::try_from(open_files / 4).unwrap_or(u32::MAX).max(1);
+        let left = open_files.saturating_sub(OWN_DESCRIPTORS) / 2;
+        let most = u32::try_from((open_files / 4).min(left))
+            .unwrap_or(u32::MAX)
+            .max(1);
         self.max_connections = self.max_connections.min(most);
         self
     }
@@ -485,7 +491,8 @@ mod tests {
     #[test]
     fn few_open_files_bound_the_connections() {
         let limits = EdgeLimits::default();
-        assert_eq!(limits.within_open_files(64).max_connections, 16);
+        assert_eq!(limits.within_open_files(64).max_connections, 10);
+        assert_eq!(limits.within_open_files(256).max_connections, 64);
         assert_eq!(limits.within_open_files(64).max_refusals, 4);
         assert_eq!(limits.within_open_files(1 << 20).max_connections, 256);
         assert_eq!(limits.within_open_files(0).max_connections, 1);
