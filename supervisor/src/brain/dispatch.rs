@@ -13,7 +13,7 @@ use std::sync::Arc;
 use deia::time::Timestamp;
 
 use super::demand::{Demand, PoolFacts};
-use super::learn::{Learning, OfBot, Rules, Sample};
+use super::learn::{Learning, Rules, Sample};
 use super::route::{self, Candidate, EXPLORE_SHARE, Terms, Weighing};
 use super::window::{Lane, Place, Waiting};
 use crate::store::{LearnedRow, Ready, Seq};
@@ -36,8 +36,9 @@ struct Slots {
     load: u32,
     max: u32,
     open: bool,
-    /// What [`Dispatcher::learning`] knows of it.
-    known: OfBot,
+    success_rate: f64,
+    /// Where [`Dispatcher::learning`] has what it knows of it.
+    known: Option<usize>,
 }
 
 impl Slots {
@@ -153,7 +154,8 @@ impl Dispatcher {
                 load: 0,
                 max,
                 open: true,
-                known: self.learning.of(bot),
+                success_rate: self.learning.of(bot).success_rate,
+                known: self.learning.place(bot),
             }),
         }
     }
@@ -169,7 +171,8 @@ impl Dispatcher {
                 load: 1,
                 max: 0,
                 open: false,
-                known: self.learning.of(bot),
+                success_rate: self.learning.of(bot).success_rate,
+                known: self.learning.place(bot),
             }),
         }
         self.served(pool, 1);
@@ -196,9 +199,9 @@ impl Dispatcher {
     /// An attempt of the bot brought a result, or failed.
     pub fn learn(&mut self, bot: &Arc<str>, sample: &Sample) {
         self.learning.record(bot, sample);
-        let known = self.learning.of(bot);
+        let (rate, known) = (self.learning.of(bot).success_rate, self.learning.place(bot));
         if let Some(slots) = self.slots.iter_mut().find(|s| s.bot == *bot) {
-            slots.known = known;
+            (slots.success_rate, slots.known) = (rate, known);
         }
     }
 
@@ -236,7 +239,8 @@ impl Dispatcher {
 
     fn refresh(&mut self) {
         for slots in &mut self.slots {
-            slots.known = self.learning.of(&slots.bot);
+            slots.success_rate = self.learning.of(&slots.bot).success_rate;
+            slots.known = self.learning.place(&slots.bot);
         }
     }
 
@@ -479,8 +483,10 @@ impl Dispatcher {
         let candidate = |(_, s): &(usize, &Slots)| Candidate {
             load: s.load,
             max: s.max,
-            success_rate: s.known.success_rate,
-            known: s.known.on(demand.task_type),
+            success_rate: s.success_rate,
+            known: s
+                .known
+                .and_then(|place| self.learning.at(place, demand.task_type)),
         };
         let candidates: Vec<Candidate> = slots.iter().map(candidate).collect();
         let terms = Terms {

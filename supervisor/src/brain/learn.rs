@@ -184,6 +184,9 @@ pub struct Learning {
     /// In the order in which they were first seen: ties go to the first.
     bots: Vec<(Arc<str>, OfBot)>,
     places: HashMap<Arc<str>, usize>,
+    /// What `bots` has, once more by kind of work, in their order: a choice goes through all bots on one
+    /// kind, and what is read then lies together.
+    on: [Vec<Option<Known>>; TaskType::ALL.len()],
     /// What is not in the store yet: a bot, on a kind of work or altogether.
     changed: BTreeSet<(Arc<str>, Option<TaskType>)>,
     history: VecDeque<Execution>,
@@ -210,12 +213,14 @@ impl Learning {
             match row.on {
                 None => of.success_rate = row.success_rate,
                 Some(task_type) => {
-                    of.on[task_type as usize] = Some(Known {
+                    let known = Known {
                         samples: row.samples,
                         seconds: row.seconds,
                         success_rate: row.success_rate,
                         updated_at: row.updated_at,
-                    });
+                    };
+                    of.on[task_type as usize] = Some(known);
+                    self.lay_out(&row.bot, task_type, known);
                 }
             }
         }
@@ -246,6 +251,7 @@ impl Learning {
         let slot = &mut of.on[result.task_type as usize];
         let known = Known::after(*slot, result, seconds, rate);
         *slot = Some(known);
+        self.lay_out(bot, result.task_type, known);
         self.changed.insert((bot.clone(), Some(result.task_type)));
         if self.history.len() >= MAX_HISTORY {
             self.history.pop_front();
@@ -263,6 +269,25 @@ impl Learning {
     /// The bots something is known of.
     pub fn bots(&self) -> impl Iterator<Item = &str> {
         self.bots.iter().map(|(bot, _)| &**bot)
+    }
+
+    /// Where what is known of a bot lies, for [`Learning::at`]; the same until all is forgotten.
+    pub fn place(&self, bot: &str) -> Option<usize> {
+        self.places.get(bot).copied()
+    }
+
+    /// What is known on a kind of work of the bot in this place.
+    pub fn at(&self, place: usize, task_type: TaskType) -> Option<Known> {
+        let on = self.on.get(task_type as usize)?;
+        on.get(place).copied().flatten()
+    }
+
+    fn lay_out(&mut self, bot: &str, task_type: TaskType, known: Known) {
+        if let Some(place) = self.place(bot)
+            && let Some(slot) = self.on[task_type as usize].get_mut(place)
+        {
+            *slot = Some(known);
+        }
     }
 
     /// What is known of a bot.
@@ -423,6 +448,7 @@ impl Learning {
             None if self.bots.len() >= MAX_BOTS => return None,
             None => {
                 self.bots.push((bot.clone(), OfBot::default()));
+                self.on.iter_mut().for_each(|on| on.push(None));
                 self.places.insert(bot.clone(), self.bots.len() - 1);
                 self.bots.len() - 1
             }
@@ -620,6 +646,9 @@ mod tests {
         next.load(changed.clone());
         assert_eq!(next.take_changed(), []);
         assert_eq!(next.of("b"), learning.of("b"));
+        let place = next.place("b").unwrap();
+        assert_eq!(next.at(place, KIND), learning.of("b").on(KIND));
+        assert_eq!(next.at(place, TaskType::Writing), None);
         next.forget();
         next.put_back(changed);
         assert_eq!(next.take_changed(), [], "forgotten is forgotten");
