@@ -170,6 +170,7 @@ fn what_is_finished_while_there_is_no_daemon_counts_also_when_its_bot_is_gone() 
     });
 }
 
+/// Shown to fail on a daemon that forgets what a bot that is back was told to give up.
 #[test]
 fn a_task_cancelled_under_a_daemon_that_dies_stays_cancelled() {
     let mut daemon = shells(1, "supervision: {stop_timeout_seconds: 2}");
@@ -239,6 +240,7 @@ fn what_a_bot_left_that_was_killed_without_a_daemon_is_ended_at_the_next_start()
     daemon.wait_bots(1);
 }
 
+/// Shown to fail on a daemon that waits for it for ever.
 #[test]
 fn a_bot_that_is_stopped_does_not_come_back_and_is_replaced() {
     let mut daemon = shells(1, "supervision: {start_timeout_seconds: 1}");
@@ -255,6 +257,7 @@ fn a_bot_that_is_stopped_does_not_come_back_and_is_replaced() {
     assert_eq!(exit["cause"], "heartbeat_timeout", "{exit}");
 }
 
+/// Shown to fail on a daemon that keeps whoever is back.
 #[test]
 fn a_bot_that_is_not_wanted_any_more_finishes_and_goes() {
     let mut daemon = shells(2, "");
@@ -284,6 +287,7 @@ fn a_bot_that_is_not_wanted_any_more_finishes_and_goes() {
     });
 }
 
+/// Shown to fail on a daemon that does not compare the terms a bot was welcomed with.
 #[test]
 fn a_bot_whose_specification_changed_meanwhile_is_rolled_once_it_is_idle() {
     let mut daemon = shells(1, "");
