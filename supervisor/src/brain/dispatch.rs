@@ -410,10 +410,14 @@ impl Dispatcher {
 
     /// Lanes that have run low, and after which place to load.
     pub fn wants_filling(&mut self) -> Vec<(Arc<str>, Option<Place>)> {
-        self.lanes
-            .iter_mut()
-            .filter_map(|(text, lane)| lane.wants_filling().map(|after| (text.clone(), after)))
-            .collect()
+        let lanes = self.lanes.iter_mut();
+        let wants = |(text, lane): (&Arc<str>, &mut Lane)| {
+            lane.wants_filling().map(|after| (text.clone(), after))
+        };
+        let mut low: Vec<_> = lanes.filter_map(wants).collect();
+        // A map's order is another one each time.
+        low.sort();
+        low
     }
 
     /// What was loaded for a lane; `None` when the store could not be read.

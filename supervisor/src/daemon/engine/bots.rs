@@ -20,7 +20,6 @@ use crate::brain::Millis;
 use crate::brain::bot::{Action, Bot, Drain, Event};
 use crate::brain::explain::Replaced;
 use crate::brain::liveness::Heart;
-use crate::fleet::proof::new_launch;
 use crate::fleet::pulse::PulseReader;
 use crate::fleet::spawn::{NotStarted, ProcessHandle, Request};
 use crate::fleet::{Line, Run};
@@ -111,7 +110,7 @@ pub(super) struct Terms {
 }
 
 impl BotEntry {
-    pub fn new(spec: Arc<Pool>) -> Self {
+    pub fn new(spec: Arc<Pool>, since: Timestamp) -> Self {
         Self {
             machine: Bot::default(),
             spec,
@@ -132,7 +131,7 @@ impl BotEntry {
             blocked_by: Vec::new(),
             tasks: BTreeMap::new(),
             terms: Terms::default(),
-            since: Timestamp::now(),
+            since,
             sandbox: None,
             last_exit: None,
             ends: VecDeque::new(),
@@ -169,13 +168,12 @@ impl BotEntry {
     }
 
     /// Its process is gone.
-    pub fn ended(&mut self, exit: LastExit) {
+    pub fn ended(&mut self, exit: LastExit, at: Timestamp) {
         let ran = self.process_since.take();
         self.last_exit = Some(exit);
         if self.ends.len() == ENDS_KEPT {
             self.ends.pop_front();
         }
-        let at = Timestamp::now();
         self.ends.push_back(BotEnd {
             at,
             ran_seconds: ran.map_or(0.0, |since| at.seconds_since(since)),
@@ -205,7 +203,7 @@ impl BotEntry {
 impl Engine {
     /// Something happened to a bot: ask the table, do what it says.
     pub(super) fn bot_event(&mut self, id: &Arc<str>, event: Event) {
-        let now = self.now();
+        let (now, wall, chance) = (self.now(), self.wall(), self.edge.chance());
         let mut rules = self.config.supervision.clone();
         let Some(entry) = self.bots.get_mut(id) else {
             return;
@@ -214,11 +212,11 @@ impl Engine {
         rules.stop_timeout_seconds = rules.stop_timeout_seconds.max(told);
         let before = entry.machine.actual();
         let was_wanted = entry.machine.wanted();
-        let actions = entry.machine.on(event, &rules, now, fastrand::f64());
+        let actions = entry.machine.on(event, &rules, now, chance);
         let after = entry.machine.actual();
         let wanted = entry.machine.wanted();
         if before != after {
-            entry.since = Timestamp::now();
+            entry.since = wall;
             entry.next_start_at = None;
         }
         self.bot_moved((before, was_wanted), (after, wanted));
@@ -242,14 +240,14 @@ impl Engine {
             }
             Action::Kill => self.kill(id),
             Action::Arm(after) => {
-                let at = self.now() + after;
+                let (at, wall) = (self.now() + after, self.wall());
                 if let Some(entry) = self.bots.get_mut(id) {
                     entry.timer += 1;
                     let waits = matches!(
                         entry.machine.actual(),
                         Actual::Backoff | Actual::Quarantined
                     );
-                    entry.next_start_at = waits.then(|| Timestamp::now().plus_millis(after as i64));
+                    entry.next_start_at = waits.then(|| wall.plus_millis(after as i64));
                     self.timers.at(at, Timer::Bot(id.clone(), entry.timer));
                 }
             }
@@ -287,7 +285,7 @@ impl Engine {
                 }
             }
             Actual::Backoff => {
-                let seconds = delay.map(|at| at.seconds_since(Timestamp::now()));
+                let seconds = delay.map(|at| at.seconds_since(self.wall()));
                 tracing::warn!(event = "bot_restarting", bot_id = %id, delay_seconds = seconds, "bot ended; it is started again after a delay");
             }
             Actual::Quarantined => {
@@ -315,6 +313,7 @@ impl Engine {
         let run = self.runs;
         let spec = self.current_spec(id);
         let (socket, output) = (self.home.bots_socket(), self.home.bot_output(id));
+        let launch = self.edge.new_launch();
         let Some(entry) = self.bots.get_mut(id) else {
             return;
         };
@@ -324,7 +323,7 @@ impl Engine {
         entry.outdated = false;
         entry.old_release = None;
         entry.run = run;
-        entry.launch = new_launch();
+        entry.launch = launch;
         entry.session = None;
         entry.process = None;
         entry.pulse = None;
@@ -343,7 +342,7 @@ impl Engine {
             output,
             limits: entry.spec.limits.clone(),
         };
-        if self.spawner.spawn(request).is_err() {
+        if self.edge.start(request).is_err() {
             let why = "too many bots are being started".to_owned();
             let result = Err(NotStarted::NoRoom(why));
             self.spawned(id, run, result);
@@ -377,7 +376,7 @@ impl Engine {
         // One that is over a limit is being ended, after all that it started.
         let being_ended = entry.over.as_ref().is_some_and(|over| over.has_time(now));
         if let Some((_, handle)) = entry.process.as_ref().filter(|_| !being_ended) {
-            handle.kill();
+            self.edge.kill(id, entry.run, handle);
             self.limit_watch.kill(id, entry.run);
             entry.kills += 1;
         }

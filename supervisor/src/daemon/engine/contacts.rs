@@ -6,7 +6,6 @@ use std::sync::Arc;
 use deia::bot::{ExitCause, LastExit};
 use deia::config::Pool;
 use deia::task::{Fence, TaskId};
-use deia::time::Timestamp;
 use deia::wire::{Launch, Outcome, ToSupervisor, ToWorker, Welcome};
 use sha2::{Digest, Sha256};
 
@@ -53,10 +52,11 @@ impl Engine {
     }
 
     pub(super) fn spawned(&mut self, id: &Arc<str>, run: Run, result: Result<Process, NotStarted>) {
+        let wall = self.wall();
         match result {
             Ok(process) => {
                 let launch = self.bots.get(id).filter(|entry| entry.run == run);
-                self.exits.watch(Watched {
+                self.edge.watch(Watched {
                     bot: id.clone(),
                     run,
                     launch: launch.map_or(Launch(0), |entry| entry.launch),
@@ -66,13 +66,13 @@ impl Engine {
                     origin: Origin::Here,
                 });
                 let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) else {
-                    process.handle.kill();
+                    self.edge.kill(id, run, &process.handle);
                     return;
                 };
                 tracing::info!(event = "bot_started", bot_id = %id, pid = process.pid, "bot started");
                 entry.no_room = None;
                 entry.process = Some((process.pid, process.handle));
-                entry.process_since = Some(Timestamp::now());
+                entry.process_since = Some(wall);
                 entry.identity = process.identity;
                 entry.placed = process.placed;
                 // Stopped while it was being started.
@@ -183,6 +183,7 @@ impl Engine {
     }
 
     fn gone(&mut self, id: &Arc<str>, run: Run, exit: Option<LastExit>, why: &str, event: Event) {
+        let wall = self.wall();
         let Some(entry) = self.bots.get_mut(id).filter(|entry| entry.run == run) else {
             return;
         };
@@ -192,7 +193,7 @@ impl Engine {
         entry.pulse = None;
         entry.blocked_by.clear();
         if let Some(exit) = exit {
-            entry.ended(exit);
+            entry.ended(exit, wall);
         }
         entry.over = None;
         self.limit_watch.gone(id, run);

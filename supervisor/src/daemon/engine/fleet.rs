@@ -1,25 +1,21 @@
 //! How many bots there shall be, of which specification: the plan, the limits, the configuration.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::Arc;
 
 use deia::api::{BotActionAnswer, LimitsAnswer, LimitsRequest};
 use deia::bot::{Actual, Wanted};
 use deia::config::{BotLimits, Config, Pool};
-use deia::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
 
 use super::bots::BotEntry;
-use super::{Engine, Internal, Phase};
+use super::edge::{Job, Stops, Tending};
+use super::{Engine, Phase};
 use crate::brain::bot::{Drain, Event};
 use crate::brain::demand::PoolFacts;
 use crate::brain::plan::Limits;
 use crate::daemon::command::{BotAct, Refused, Reply};
-use crate::logs::rotate_held;
 
 /// Bots one fleet may have.
 pub const MAX_BOTS: u32 = 10_000;
@@ -43,9 +39,9 @@ impl Override {
 /// An operator's limits are on disk (`None`: removed), or not.
 #[derive(Debug)]
 pub(super) struct LimitsKept {
-    wanted: Option<Override>,
-    result: io::Result<()>,
-    reply: Reply<Result<LimitsAnswer, Refused>>,
+    pub wanted: Option<Override>,
+    pub result: io::Result<()>,
+    pub reply: Reply<Result<LimitsAnswer, Refused>>,
 }
 
 impl Engine {
@@ -78,16 +74,16 @@ impl Engine {
         let config = self.config.clone();
         let before = self.wanted_count();
         let mut order = Vec::new();
-        let mut wanted = HashSet::new();
+        let mut wanted = BTreeSet::new();
         for (pool, numbers) in config.bots.iter().zip(self.picked(&counts)) {
             let spec = Arc::new(pool.clone());
             for n in numbers {
                 let id: Arc<str> = pool.bot_id(n).into();
                 wanted.insert(id.clone());
                 order.push(id.clone());
-                let held = self.held.contains(&*id);
+                let (held, wall) = (self.held.contains(&*id), self.wall());
                 self.bots.entry(id).or_insert_with(|| {
-                    let mut entry = BotEntry::new(spec.clone());
+                    let mut entry = BotEntry::new(spec.clone(), wall);
                     entry.held = held;
                     entry
                 });
@@ -127,7 +123,9 @@ impl Engine {
             self.bots.remove(id);
             self.order.retain(|other| other != id);
             // It is no bot any more: should there be one of its name again, nobody has stopped that one.
-            self.set_held(id, false);
+            if let Some(stops) = self.set_held(id, false) {
+                self.edge.begin(Job::KeepStops(stops));
+            }
         }
     }
 
@@ -135,7 +133,7 @@ impl Engine {
         let after = self.wanted_count();
         let reason = self.reason_of_plan();
         if after > before {
-            self.last_scale_up = Some(Timestamp::now());
+            self.last_scale_up = Some(self.wall());
             tracing::info!(
                 event = "scaled_up",
                 from = before,
@@ -144,7 +142,7 @@ impl Engine {
                 "the fleet grows"
             );
         } else if after < before {
-            self.last_scale_down = Some(Timestamp::now());
+            self.last_scale_down = Some(self.wall());
             tracing::info!(
                 event = "scaled_down",
                 from = before,
@@ -179,7 +177,7 @@ impl Engine {
         }
         let now = self.now();
         // One that has nothing to do goes first; where all work, one finishes and goes.
-        let mut next: HashMap<&str, (bool, &Arc<str>)> = HashMap::new();
+        let mut next: BTreeMap<&str, (bool, &Arc<str>)> = BTreeMap::new();
         let mut busy: Vec<&str> = Vec::new();
         for (id, entry) in &self.bots {
             let pool = entry.spec.name.as_str();
@@ -212,8 +210,7 @@ impl Engine {
         let limits_changed = old.bot_limits.min_bots != self.config.bot_limits.min_bots
             || old.bot_limits.max_bots != self.config.bot_limits.max_bots;
         if limits_changed && self.overridden.take().is_some() {
-            let path = self.home.limits_override();
-            tokio::task::spawn_blocking(move || std::fs::remove_file(path));
+            self.edge.begin(Job::ForgetLimits);
             tracing::info!(
                 event = "limits_override_ended",
                 "the file's own limits have changed: they are in force"
@@ -299,18 +296,7 @@ impl Engine {
                 of_max_bots: file.max_bots,
             })
         };
-        let (path, to) = (self.home.limits_override(), self.internal_to.clone());
-        tokio::spawn(async move {
-            let kept = tokio::task::spawn_blocking(move || keep(&path, wanted)).await;
-            let result = kept.unwrap_or_else(|e| Err(io::Error::other(e)));
-            let _ = to
-                .send(Internal::LimitsKept(LimitsKept {
-                    wanted,
-                    result,
-                    reply,
-                }))
-                .await;
-        });
+        self.edge.begin(Job::KeepLimits(wanted, reply));
     }
 
     /// The least number of bots when only a maximum is named: what was in force, or, out of a
@@ -380,17 +366,9 @@ impl Engine {
 
     /// Limits an operator set before the daemon was started.
     pub(super) fn load_override(&mut self) {
-        let path = self.home.limits_override();
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return,
-            Err(e) => {
-                tracing::error!(event = "limits_override_unreadable", error = %e, "an operator's limits could not be read; the file's are in force");
-                return;
-            }
-        };
-        match serde_json::from_str::<Override>(&text) {
-            Ok(kept) if kept.is_of(&self.config.bot_limits) => {
+        match self.edge.kept_limits() {
+            Ok(None) => {}
+            Ok(Some(kept)) if kept.is_of(&self.config.bot_limits) => {
                 self.limits = Limits::new(kept.min_bots, kept.max_bots);
                 self.overridden = Some(kept);
                 tracing::warn!(
@@ -400,13 +378,12 @@ impl Engine {
                     "an operator's limits are in force, not the file's; `deiactl resume` ends that"
                 );
             }
-            Ok(_) => {
+            Ok(Some(_)) => {
                 tracing::info!(
                     event = "limits_override_ended",
                     "the file's own limits have changed: they are in force"
                 );
-                // Left-overs are harmless: they are of other limits.
-                let _ = std::fs::remove_file(&path);
+                self.edge.begin(Job::ForgetLimits);
             }
             Err(e) => {
                 tracing::error!(event = "limits_override_unreadable", error = %e, "an operator's limits could not be read; the file's are in force");
@@ -421,18 +398,15 @@ impl Engine {
         act: BotAct,
         reply: Reply<Option<BotActionAnswer>>,
     ) {
-        let mut written = None;
-        let answer = self.do_with_bot(id, act, &mut written);
-        match written {
+        let mut to_keep = None;
+        let answer = self.do_with_bot(id, act, &mut to_keep);
+        match to_keep {
             // Whoever asked may be gone.
             None => drop(reply.send(answer)),
-            Some(written) => {
-                tokio::spawn(async move {
-                    // A failure was logged.
-                    let _ = written.await;
-                    let _ = reply.send(answer);
-                });
-            }
+            Some(stops) => self.edge.begin(Job::KeepStops(Stops {
+                then: Some((reply, answer)),
+                ..stops
+            })),
         }
     }
 
@@ -440,7 +414,7 @@ impl Engine {
         &mut self,
         id: &str,
         act: BotAct,
-        written: &mut Option<JoinHandle<()>>,
+        to_keep: &mut Option<Stops>,
     ) -> Option<BotActionAnswer> {
         let (id, entry) = self.bots.get_key_value(id)?;
         let id = id.clone();
@@ -461,7 +435,7 @@ impl Engine {
                 )
             }
             BotAct::Stop => {
-                *written = self.set_held(&id, true);
+                *to_keep = self.set_held(&id, true);
                 self.bot_event(&id, Event::Stop(Drain::Unbounded));
                 (
                     true,
@@ -472,7 +446,7 @@ impl Engine {
                 (false, "max_bots is 0: `deiactl resume` first".to_owned())
             }
             BotAct::Start => {
-                *written = self.set_held(&id, false);
+                *to_keep = self.set_held(&id, false);
                 self.bot_event(&id, Event::Run);
                 (true, "it runs or is being started".to_owned())
             }
@@ -480,7 +454,7 @@ impl Engine {
                 (false, "max_bots is 0: `deiactl resume` first".to_owned())
             }
             BotAct::Restart => {
-                *written = self.set_held(&id, false);
+                *to_keep = self.set_held(&id, false);
                 self.bot_event(&id, Event::Bounce);
                 (
                     true,
@@ -501,8 +475,8 @@ impl Engine {
     }
 
     /// An operator's stop of a bot holds, also for the next daemon, until it is started again.
-    /// Returns what ends when that is on disk.
-    fn set_held(&mut self, id: &str, held: bool) -> Option<JoinHandle<()>> {
+    /// Returns what is to go to the disk for that.
+    fn set_held(&mut self, id: &str, held: bool) -> Option<Stops> {
         if let Some(entry) = self.bots.get_mut(id) {
             entry.held = held;
         }
@@ -514,64 +488,35 @@ impl Engine {
             return None;
         }
         self.held_turn += 1;
-        let (path, held, turn) = (self.home.held_bots(), self.held.clone(), self.held_turn);
-        Some(tokio::task::spawn_blocking(move || {
-            // Two at once write one after the other, and who comes late does not write what is older.
-            static WRITTEN: Mutex<u64> = Mutex::new(0);
-            let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
-            if *written > turn {
-                return;
-            }
-            *written = turn;
-            let text = serde_json::to_vec(&held).map_err(io::Error::other);
-            if let Err(e) = text.and_then(|text| crate::durable::write(&path, &text)) {
-                tracing::error!(event = "stopped_bots_not_kept", error = %e, path = %path.display(), "which bots were stopped by hand could not be written; the next daemon would start them");
-            }
-        }))
+        Some(Stops {
+            bots: self.held.clone(),
+            turn: self.held_turn,
+            then: None,
+        })
     }
 
     /// Bots that an operator stopped before the daemon was started.
     pub(super) fn load_held(&mut self) {
-        let path = self.home.held_bots();
-        let read = std::fs::read(&path).map(|text| serde_json::from_slice(&text));
-        match read {
-            Ok(Ok(held)) => self.held = held,
-            Ok(Err(e)) => {
-                tracing::error!(event = "stopped_bots_unreadable", error = %e, path = %path.display(), "which bots were stopped by hand could not be read; they are started");
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        match self.edge.kept_stops() {
+            Ok(held) => self.held = held,
             Err(e) => {
+                let path = self.home.held_bots();
                 tracing::error!(event = "stopped_bots_unreadable", error = %e, path = %path.display(), "which bots were stopped by hand could not be read; they are started");
             }
         }
     }
 
     /// Keeps what bots print and what tasks leave on disk within bounds.
-    pub(super) fn tend_files(&self) {
-        let files: Vec<_> = self
-            .bots
-            .keys()
-            .map(|id| self.home.bot_output(id))
-            .collect();
-        let logging = self.config.logging.clone();
-        let (work, keep) = (self.home.work(), self.config.tasks.workdir_keep.clone());
-        let looked_at = SystemTime::now();
-        let running: HashSet<String> = self.in_flight.keys().map(ToString::to_string).collect();
-        let tidier = self.workdirs.clone();
-        tokio::task::spawn_blocking(move || {
-            for file in files {
-                if let Err(e) = rotate_held(&file, logging.max_file_mb << 20, logging.keep_files) {
-                    tracing::warn!(event = "rotation_failed", file = %file.display(), error = %e, "what a bot printed could not be rotated");
-                }
-            }
-            // One look at a time: the last one may not be done yet.
-            let Ok(mut tidier) = tidier.try_lock() else {
-                return;
-            };
-            if let Err(e) = tidier.tidy(&work, &keep, &running, looked_at) {
-                tracing::warn!(event = "workdirs_not_tidied", path = %work.display(), error = %e, "tasks' working directories could not be looked through");
-            }
-        });
+    pub(super) fn tend_files(&mut self) {
+        let bots = self.bots.keys();
+        let outputs = bots.map(|id| self.home.bot_output(id)).collect();
+        let running = self.in_flight.keys().map(ToString::to_string).collect();
+        let config = self.config.clone();
+        self.edge.begin(Job::Tend(Tending {
+            outputs,
+            running,
+            config,
+        }));
     }
 }
 
@@ -584,21 +529,4 @@ fn same_process(a: &Pool, b: &Pool) -> bool {
     a.specializations.clone_from(&b.specializations);
     a.request_validation = b.request_validation;
     a == *b
-}
-
-/// Writes an operator's limits so that they survive a crash, or removes them.
-fn keep(path: &Path, wanted: Option<Override>) -> io::Result<()> {
-    // Two requests at once write one after the other: each file is whole.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    match wanted {
-        None => match std::fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        },
-        Some(wanted) => {
-            let text = serde_json::to_string(&wanted).map_err(io::Error::other)?;
-            crate::durable::write(path, text.as_bytes())
-        }
-    }
 }

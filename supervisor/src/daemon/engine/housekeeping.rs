@@ -11,7 +11,6 @@ use super::timers::Timer;
 use super::{Engine, Phase};
 use crate::brain::bot::Event;
 use crate::brain::{Millis, millis};
-use crate::fleet::pulse::PulseReader;
 use crate::store::{Op, Ready};
 
 /// Tasks made ready, expired or removed in one transaction.
@@ -40,9 +39,9 @@ impl Engine {
         self.timers.at(now + self.watch_interval(), Timer::Watch);
         let mut silent = Vec::new();
         for (id, bot) in &mut self.bots {
-            // In memory: this waits for nobody.
-            bot.heart
-                .look(bot.pulse.as_ref().and_then(PulseReader::read), now);
+            let reader = bot.pulse.as_ref();
+            let pulse = reader.and_then(|reader| self.edge.pulse(id, bot.run, reader));
+            bot.heart.look(pulse, now);
             let interval = millis(bot.terms.heartbeat_seconds);
             if bot.machine.must_beat() && bot.heart.is_silent(now, interval) {
                 silent.push(id.clone());
@@ -94,7 +93,7 @@ impl Engine {
 
     pub(super) fn arm_due(&mut self) {
         if let Some(at) = self.next_due {
-            let wait = at.seconds_since(Timestamp::now()).max(0.0);
+            let wait = at.seconds_since(self.wall()).max(0.0);
             // The timer runs on the monotonic clock; looking again now and then follows a wall
             // clock that was set.
             let wait = millis(wait).saturating_add(1).min(LONGEST_SLEEP);
@@ -111,7 +110,7 @@ impl Engine {
 
     /// What was due could not be made ready.
     pub(super) fn promote_again(&mut self, wait: Millis) {
-        self.next_due = Some(Timestamp::now());
+        self.next_due = Some(self.wall());
         self.due_after(wait);
     }
 
@@ -119,7 +118,7 @@ impl Engine {
         if number != self.due_number {
             return;
         }
-        let now = Timestamp::now();
+        let now = self.wall();
         if self.next_due.is_none() || self.store_fault.is_some() {
             if self.next_due.is_some() {
                 self.due_after(1_000);
@@ -170,7 +169,7 @@ impl Engine {
         if self.phase != Phase::Running || self.store_fault.is_some() {
             return;
         }
-        let at = Timestamp::now();
+        let at = self.wall();
         let rules = &self.config.tasks;
         let patience = i64::try_from(rules.queue_timeout_seconds).unwrap_or(i64::MAX);
         let expire = Op::Expire {
@@ -186,7 +185,7 @@ impl Engine {
         if self.phase != Phase::Running || self.store_fault.is_some() {
             return;
         }
-        let at = Timestamp::now();
+        let at = self.wall();
         let rules = &self.config.tasks;
         let retain = Op::Retain {
             ended_before: at.plus_millis(-i64::from(rules.retention_days) * 86_400_000),

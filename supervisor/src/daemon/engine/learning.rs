@@ -1,7 +1,6 @@
 //! What routing learns: loaded at the start, kept a moment after it changed, forgotten with a new major
 //! version of the configuration.
 
-use deia::time::Timestamp;
 use tokio::sync::mpsc;
 
 use super::outcomes::Pending;
@@ -176,7 +175,7 @@ impl Engine {
                 let _ = reply.send(Ok(()));
             }
             AskLearning::Recommendation { task_type, reply } => {
-                let _ = reply.send(learning.recommendation(task_type, Timestamp::now()));
+                let _ = reply.send(learning.recommendation(task_type, self.wall()));
             }
             AskLearning::OfBot { bot, reply } => {
                 let _ = reply.send(learning.performance_of(&bot));

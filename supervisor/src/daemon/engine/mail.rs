@@ -74,13 +74,13 @@ impl Engine {
                 self.ask(op, Pending::Send { sent, over, reply });
             }
             AskMail::Read { id, by, reply } => {
-                let at = Timestamp::now();
+                let at = self.wall();
                 self.ask(Op::ReadMessage { id, by, at }, Pending::Read { reply });
             }
             AskMail::Drain { bot, reply } => {
                 let op = Op::Drain {
                     bot,
-                    at: Timestamp::now(),
+                    at: self.wall(),
                     limit: PORTION,
                 };
                 self.ask(op, Pending::Drain { reply });
@@ -160,7 +160,7 @@ impl Engine {
     fn deliver(&mut self, bot: String) {
         let op = Op::Deliver {
             bot: bot.clone(),
-            at: Timestamp::now(),
+            at: self.wall(),
             limit: PORTION,
         };
         self.ask(op, Pending::Deliver { bot });
@@ -219,7 +219,7 @@ impl Engine {
 
     fn arm_mail(&mut self) {
         if let Some(at) = self.mail.next_expiry {
-            let wait = millis(at.seconds_since(Timestamp::now()).max(0.0));
+            let wait = millis(at.seconds_since(self.wall()).max(0.0));
             self.mail_due_after(wait.saturating_add(1).min(LONGEST_SLEEP));
         }
     }
@@ -249,7 +249,7 @@ impl Engine {
         for bot in up {
             self.deliver_to(&bot);
         }
-        let now = Timestamp::now();
+        let now = self.wall();
         match self.mail.next_expiry {
             Some(at) if at <= now => {
                 self.mail.next_expiry = None;
@@ -283,7 +283,7 @@ impl Engine {
     }
 
     pub(super) fn messages_not_expired(&mut self) {
-        self.mail.next_expiry = Some(Timestamp::now());
+        self.mail.next_expiry = Some(self.wall());
         self.mail_due_after(AGAIN);
     }
 
@@ -294,7 +294,7 @@ impl Engine {
         }
         let days = i64::from(self.config.tasks.retention_days);
         let retain = Op::RetainMessages {
-            before: Timestamp::now().plus_millis(-days * 86_400_000),
+            before: self.wall().plus_millis(-days * 86_400_000),
             max_kept: MAX_KEPT,
             limit: PORTION,
         };

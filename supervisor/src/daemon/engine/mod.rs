@@ -12,19 +12,23 @@
 //! [`crate::brain`]; what must be durable it hands to the store, and it answers only what the store
 //! has reported as committed. A task's way through it is in `tasks.rs`, a bot's in `bots.rs` and `contacts.rs`, the
 //! limits' and the configuration's in `fleet.rs`, the load's in `scaling.rs`, what was learned in
-//! `learning.rs`, messages in `mail.rs`.
+//! `learning.rs`, messages in `mail.rs`. Its hands, its clocks and its dice are an [`edge::Edge`].
 
 mod bots;
 mod contacts;
+mod edge;
 mod explaining;
 mod fleet;
 mod housekeeping;
 mod learning;
 mod limits;
 mod mail;
+mod on_host;
 mod outcomes;
 mod scaling;
 mod service;
+#[cfg(test)]
+mod sim;
 mod takeover;
 mod tasks;
 mod timers;
@@ -32,7 +36,7 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deia::config::Config;
@@ -41,6 +45,8 @@ use deia::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::bots::{BotEntry, Session};
+use self::edge::{Edge, Job};
+use self::on_host::OnHost;
 use self::outcomes::Pending;
 use self::service::Service;
 pub use self::takeover::Estate;
@@ -52,16 +58,15 @@ use super::home::Home;
 use super::service::Link;
 use crate::brain::dispatch::Dispatcher;
 use crate::brain::plan::Limits;
-use crate::brain::window::LANE_TASKS;
 use crate::brain::{Millis, millis};
 use crate::fleet::exits::Exits;
 use crate::fleet::limits::LimitWatch;
 use crate::fleet::oom::Evidence;
 use crate::fleet::outputs::Outputs;
 use crate::fleet::spawn::Spawner;
-use crate::fleet::workdirs::Tidier;
 use crate::fleet::{FleetEvent, Run};
 use crate::store::{Committed, Op, Outcome, Ready, Store, StoreError, Ticket};
+use crate::usage::HostProbe;
 
 /// Before a lane that could not be filled is tried again.
 const FILL_AGAIN: Millis = 1_000;
@@ -114,6 +119,20 @@ pub struct Parts {
     pub service: Option<Link>,
 }
 
+/// What the engine is made of.
+struct Core {
+    home: Home,
+    config: Arc<Config>,
+    store: Arc<dyn Store>,
+    edge: Box<dyn Edge>,
+    outputs: Outputs,
+    limit_watch: LimitWatch,
+    evidence: Arc<Evidence>,
+    closed: Vec<PathBuf>,
+    condition: watch::Sender<Condition>,
+    service: Option<Link>,
+}
+
 /// Answers to what the engine asked for itself.
 #[derive(Debug)]
 enum Internal {
@@ -130,18 +149,13 @@ pub struct Engine {
     home: Home,
     config: Arc<Config>,
     store: Arc<dyn Store>,
-    exits: Exits,
-    internal_to: mpsc::Sender<Internal>,
-    spawner: Spawner,
+    edge: Box<dyn Edge>,
     outputs: Outputs,
     limit_watch: LimitWatch,
     evidence: Arc<Evidence>,
     closed: Vec<PathBuf>,
-    epoch: Instant,
     condition: watch::Sender<Condition>,
     service: Option<Service>,
-    /// Looks through tasks' working directories, on another thread.
-    workdirs: Arc<Mutex<Tidier>>,
 
     dispatcher: Dispatcher,
     bots: BTreeMap<Arc<str>, BotEntry>,
@@ -150,7 +164,7 @@ pub struct Engine {
     runs: Run,
     /// Connections of bots so far.
     lines: u64,
-    in_flight: HashMap<TaskId, InFlight>,
+    in_flight: BTreeMap<TaskId, InFlight>,
     /// Tasks that wait for their time.
     scheduled: i64,
     next_due: Option<Timestamp>,
@@ -218,35 +232,84 @@ impl Engine {
     /// # Errors
     /// When the store can't be read at the start.
     pub async fn run(parts: Parts, ready: oneshot::Sender<()>) -> Result<Ended, StoreError> {
-        let Parts {
-            mut committed,
-            mut commands,
-            mut events,
-            ..
-        } = parts;
-        let (internal_to, mut internal) = mpsc::channel(crate::brain::dispatch::MAX_LANES);
-        let mut engine = Self {
+        let (answers, mut internal) = mpsc::channel(crate::brain::dispatch::MAX_LANES);
+        let (epoch, estate) = (parts.epoch, parts.estate);
+        let (mut committed, mut commands) = (parts.committed, parts.commands);
+        let mut events = parts.events;
+        let edge = OnHost {
+            epoch,
+            home: parts.home.clone(),
+            store: parts.store.clone(),
+            spawner: parts.spawner,
+            exits: parts.exits,
+            answers,
+            probe: HostProbe::default(),
+            workdirs: Arc::default(),
+        };
+        let mut engine = Self::new(Core {
             home: parts.home,
-            limits: Limits::of(&parts.config.bot_limits),
             config: parts.config,
             store: parts.store,
-            exits: parts.exits,
-            internal_to,
-            spawner: parts.spawner,
+            edge: Box::new(edge),
             outputs: parts.outputs,
             limit_watch: parts.limit_watch,
             evidence: parts.evidence,
             closed: parts.closed,
-            epoch: parts.epoch,
             condition: parts.condition,
-            service: parts.service.map(Service::new),
-            workdirs: Arc::default(),
+            service: parts.service,
+        });
+        engine.begin(&mut committed, estate).await?;
+        let _ = ready.send(());
+
+        let (mut asked, mut happened) = (Vec::new(), Vec::new());
+        loop {
+            engine.settle();
+            if let Some(ended) = engine.ended() {
+                return Ok(ended);
+            }
+            let wake = sleep(epoch, engine.timers.next_at());
+            tokio::select! {
+                biased;
+                outcomes = committed.recv() => match outcomes {
+                    Some(outcomes) => engine.committed(outcomes),
+                    None => return Ok(Ended::StoreBroken("the store's writer has ended".into())),
+                },
+                _ = events.recv_many(&mut happened, TURN) => {
+                    for event in happened.drain(..) {
+                        engine.fleet_event(event);
+                    }
+                }
+                Some(answer) = internal.recv() => engine.internal(answer),
+                _ = commands.recv_many(&mut asked, TURN) => {
+                    for command in asked.drain(..) {
+                        engine.command(command);
+                    }
+                }
+                () = wake => {}
+            }
+            engine.timers_due();
+        }
+    }
+
+    fn new(core: Core) -> Self {
+        Self {
+            home: core.home,
+            limits: Limits::of(&core.config.bot_limits),
+            config: core.config,
+            store: core.store,
+            edge: core.edge,
+            outputs: core.outputs,
+            limit_watch: core.limit_watch,
+            evidence: core.evidence,
+            closed: core.closed,
+            condition: core.condition,
+            service: core.service.map(Service::new),
             dispatcher: Dispatcher::default(),
             bots: BTreeMap::new(),
             order: Vec::new(),
             runs: 0,
             lines: 0,
-            in_flight: HashMap::new(),
+            in_flight: BTreeMap::new(),
             scheduled: 0,
             next_due: None,
             due_number: 0,
@@ -271,41 +334,6 @@ impl Engine {
             given_up: false,
             leave_by: 0,
             condition_stale: true,
-        };
-        engine.load_held();
-        engine.take_over(&mut committed, parts.estate).await?;
-        engine.begin();
-        let _ = ready.send(());
-
-        let (mut asked, mut happened) = (Vec::new(), Vec::new());
-        loop {
-            engine.settle();
-            if let Some(ended) = engine.ended() {
-                return Ok(ended);
-            }
-            let wake = engine.sleep();
-            tokio::select! {
-                biased;
-                outcomes = committed.recv() => match outcomes {
-                    Some(outcomes) => engine.committed(outcomes),
-                    None => return Ok(Ended::StoreBroken("the store's writer has ended".into())),
-                },
-                _ = events.recv_many(&mut happened, TURN) => {
-                    for event in happened.drain(..) {
-                        engine.fleet_event(event);
-                    }
-                }
-                Some(answer) = internal.recv() => engine.internal(answer),
-                _ = commands.recv_many(&mut asked, TURN) => {
-                    for command in asked.drain(..) {
-                        engine.command(command);
-                    }
-                }
-                () = wake => {}
-            }
-            while let Some(timer) = engine.timers.due(engine.now()) {
-                engine.timer(timer);
-            }
         }
     }
 
@@ -327,7 +355,14 @@ impl Engine {
         }
     }
 
-    fn begin(&mut self) {
+    /// Takes over what there is, and starts the fleet.
+    async fn begin(
+        &mut self,
+        committed: &mut mpsc::Receiver<Committed>,
+        estate: Estate,
+    ) -> Result<(), StoreError> {
+        self.load_held();
+        self.take_over(committed, estate).await?;
         self.load_override();
         self.begin_scaling();
         self.apply_plan();
@@ -336,6 +371,7 @@ impl Engine {
         self.timers.at(self.now(), Timer::Housekeeping);
         self.arm_due();
         self.probe_store();
+        Ok(())
     }
 
     fn command(&mut self, command: Command) {
@@ -401,6 +437,13 @@ impl Engine {
         }
     }
 
+    /// What has come due since.
+    fn timers_due(&mut self) {
+        while let Some(timer) = self.timers.due(self.now()) {
+            self.timer(timer);
+        }
+    }
+
     fn timer(&mut self, timer: Timer) {
         match timer {
             Timer::Bot(bot, number) => self.bot_timer(&bot, number),
@@ -431,11 +474,7 @@ impl Engine {
         self.look_for_learned();
         if self.store_fault.is_none() {
             for (demand, after) in self.dispatcher.wants_filling() {
-                let (store, to) = (self.store.clone(), self.internal_to.clone());
-                tokio::spawn(async move {
-                    let rows = store.ready_after(demand.clone(), after, LANE_TASKS).await;
-                    let _ = to.send(Internal::Filled(demand, rows)).await;
-                });
+                self.edge.begin(Job::Fill(demand, after));
             }
         }
         if !self.outbox.is_empty()
@@ -558,20 +597,21 @@ impl Engine {
         self.given_up = true;
     }
 
+    /// The monotonic clock, from the daemon's start.
     fn now(&self) -> Millis {
-        Millis::try_from(self.epoch.elapsed().as_millis()).unwrap_or(Millis::MAX)
+        self.edge.now()
     }
 
-    fn sleep(&self) -> impl Future<Output = ()> + 'static {
-        let at = self
-            .timers
-            .next_at()
-            .map(|at| self.epoch + Duration::from_millis(at));
-        async move {
-            match at {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        }
+    /// The wall clock.
+    fn wall(&self) -> Timestamp {
+        self.edge.wall()
+    }
+}
+
+/// Until that is due.
+async fn sleep(epoch: Instant, next_at: Option<Millis>) {
+    match next_at {
+        Some(at) => tokio::time::sleep_until((epoch + Duration::from_millis(at)).into()).await,
+        None => std::future::pending().await,
     }
 }

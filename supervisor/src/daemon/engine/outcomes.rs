@@ -7,6 +7,7 @@ use deia::time::Timestamp;
 use deia::wire::ToWorker;
 
 use super::Engine;
+use super::edge::Job;
 use super::service::PROBE;
 use super::tasks::{AttemptEnd, AttemptPhase, Cancel, Detail, InFlight};
 use super::timers::Timer;
@@ -14,7 +15,6 @@ use crate::brain::route::Weighing;
 use crate::brain::window::Waiting;
 use crate::daemon::command::{Acted, Refused, Reply, Submitted};
 use crate::fleet::Run;
-use crate::fleet::results::Results;
 use crate::store::{Committed, LearnedRow, MessageRecord, Op, Outcome, Ready, StoreError};
 
 /// What an operation was for.
@@ -309,7 +309,7 @@ impl Engine {
     /// An attempt's end is durable.
     fn finished(&mut self, task: &TaskId, fence: Fence, detail: &Detail, outcome: &Outcome) {
         if let Some(file) = self.on_disk.remove(task) {
-            Results::put_away(file);
+            self.edge.begin(Job::PutAway(file));
         }
         let Some(attempt) = self.in_flight.remove(task) else {
             return;

@@ -16,18 +16,17 @@ use deia::api::{
 };
 use deia::config::{Config, Pool, bot_number};
 use deia::mask;
-use deia::time::Timestamp;
 
 use self::figures::{Gauges, shown, standing};
 use super::bots::BotEntry;
+use super::edge::Job;
 use super::timers::Timer;
-use super::{Engine, Internal, Phase};
+use super::{Engine, Phase};
 use crate::brain::Millis;
 use crate::brain::pick::{Standing, pick};
 use crate::brain::plan::plan;
 use crate::brain::scale::{Evaluation, Figures, Host, Inputs, PoolFigures, Scaler, Setting};
 use crate::daemon::command::{ByHand, Refused, Reply};
-use crate::usage::HostProbe;
 
 /// What a request says nothing about, as in the original.
 const LOAD_IF_NOT_GIVEN: f64 = 0.5;
@@ -39,7 +38,6 @@ const MAX_LOGGED_POOLS: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Scaling {
     scaler: Scaler,
-    probe: HostProbe,
     gauges: Gauges,
     /// Of the newest timer, which alone counts.
     number: u64,
@@ -60,8 +58,8 @@ impl Scaling {
 /// The host was looked at.
 #[derive(Debug)]
 pub(super) struct HostSampled {
-    host: Host,
-    asked: Question,
+    pub host: Host,
+    pub asked: Question,
 }
 
 /// What for.
@@ -86,8 +84,7 @@ impl Engine {
         self.scaling.scaler.settle(&self.config.bots, &counts);
         self.scaling.gauges.begin(self.now());
         self.scaling.reason = Some("the daemon starts".into());
-        let probe = self.scaling.probe.clone();
-        tokio::spawn(async move { probe.sample().await });
+        self.edge.begin(Job::LookAtHost(None));
         self.arm_scaling();
     }
 
@@ -115,7 +112,7 @@ impl Engine {
     pub(super) fn scaling_due(&mut self, number: u64) {
         if number == self.scaling.number && self.phase == Phase::Running {
             self.arm_scaling();
-            self.sample_host(Question::Interval);
+            self.edge.begin(Job::LookAtHost(Some(Question::Interval)));
         }
     }
 
@@ -125,17 +122,8 @@ impl Engine {
         request: EvaluateRequest,
         reply: Reply<EvaluateAnswer>,
     ) {
-        self.sample_host(Question::Evaluate(request, reply));
-    }
-
-    /// Reads the host's counters off the main loop.
-    fn sample_host(&self, asked: Question) {
-        let (probe, to) = (self.scaling.probe.clone(), self.internal_to.clone());
-        tokio::spawn(async move {
-            let host = probe.sample().await;
-            let sampled = HostSampled { host, asked };
-            let _ = to.send(Internal::HostSampled(sampled)).await;
-        });
+        let asked = Question::Evaluate(request, reply);
+        self.edge.begin(Job::LookAtHost(Some(asked)));
     }
 
     pub(super) fn host_sampled(&mut self, sampled: HostSampled) {
@@ -151,7 +139,7 @@ impl Engine {
                 };
                 let done = evaluation.trigger == ScalingTrigger::Request;
                 let _ = reply.send(EvaluateAnswer {
-                    timestamp: Timestamp::now(),
+                    timestamp: self.wall(),
                     action_taken: evaluation.decision.filter(|_| done),
                     current_bot_count: self.active_count(),
                     scaling_status: self.scaling_status(),
@@ -198,7 +186,7 @@ impl Engine {
     /// After each turn: whether tasks have begun to wait that no bot takes. They are not kept
     /// waiting for the next evaluation.
     pub(super) fn look_for_unserved(&mut self) {
-        self.scaling.look |= self.dispatcher.begins_unserved(Timestamp::now());
+        self.scaling.look |= self.dispatcher.begins_unserved(self.edge.wall());
         // While scaling rests it is not forgotten that there is something to look at.
         if !self.scaling.look || self.scaling_rests().is_some() {
             return;

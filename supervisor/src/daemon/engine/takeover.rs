@@ -17,19 +17,19 @@ use std::sync::Arc;
 
 use deia::config::Pool;
 use deia::task::{Fence, TaskId, TaskStatus};
-use deia::time::Timestamp;
 use deia::wire::{self, Back, CancelOf, Outcome, ToWorker};
 use tokio::sync::mpsc;
 
 use super::Engine;
 use super::bots::BotEntry;
+use super::edge::Job;
 use super::tasks::{AttemptEnd, AttemptPhase, Cancel, InFlight};
 use crate::brain::bot::Event;
 use crate::brain::millis;
 use crate::fleet::Run;
 use crate::fleet::exits::{Origin, Parent, Watched};
 use crate::fleet::found::FoundBot;
-use crate::fleet::results::{Kept, Results};
+use crate::fleet::results::Kept;
 use crate::fleet::spawn::ProcessHandle;
 use crate::store::{self, Committed, Leased, Op, StoreError};
 
@@ -82,7 +82,7 @@ impl Engine {
         &mut self,
         committed: &mut mpsc::Receiver<Committed>,
     ) -> Result<(), StoreError> {
-        let at = Timestamp::now();
+        let at = self.wall();
         if let store::Outcome::Released { count } =
             self.ask_store(committed, Op::ReleaseAll { at }).await?
             && count > 0
@@ -134,20 +134,20 @@ impl Engine {
         self.runs += 1;
         let run = self.runs;
         let pid = found.process.pid.unsigned_abs();
-        let mut entry = BotEntry::new(self.pool_of(&id));
+        let mut entry = BotEntry::new(self.pool_of(&id), self.wall());
         entry.run = run;
         entry.held = self.held.contains(&*id);
         entry.launch = found.launch;
         entry.old_release = (!found.same_program).then(|| self.now());
         let handle = found.pidfd.try_clone().map(ProcessHandle::from);
         entry.process = handle.ok().map(|handle| (pid, handle));
-        entry.process_since = Some(Timestamp::now());
+        entry.process_since = Some(self.wall());
         entry.identity = Some(found.process);
         let cgroups = self.evidence.cgroups.as_ref();
         entry.placed =
             cgroups.is_some_and(|cgroups| cgroups.adopt(&id, run, pid, &entry.spec.limits));
         self.bots.insert(id.clone(), entry);
-        self.exits.watch(Watched {
+        self.edge.watch(Watched {
             bot: id.clone(),
             run,
             launch: found.launch,
@@ -220,7 +220,7 @@ impl Engine {
     /// A bot is back: what it keeps, and from where its output is missing. What it does not have never
     /// reached it.
     pub(super) fn reunite(&mut self, id: &Arc<str>, run: Run, back: &Back) -> Reunion {
-        let now = self.now();
+        let (now, wall) = (self.now(), self.wall());
         let mut kept = Vec::new();
         let mut cancels = Vec::new();
         for held in &back.held {
@@ -232,7 +232,7 @@ impl Engine {
             };
             if attempt.started_at.is_none() {
                 let ran = i64::try_from(held.running_ms).unwrap_or(i64::MAX);
-                attempt.started_at = Some(Timestamp::now().plus_millis(-ran));
+                attempt.started_at = Some(wall.plus_millis(-ran));
                 attempt.ran_before = held.running_ms;
                 attempt.since = now;
             }
@@ -281,7 +281,7 @@ impl Engine {
             attempt.filter(|a| a.fence == record.fence && a.phase == AttemptPhase::Running)
         else {
             tracing::info!(event = "late_result_refused", bot_id = %record.writer.bot_id, task_id = %record.task, attempt = record.fence.attempt, "a result on disk is of no use any more");
-            Results::put_away(kept.path);
+            self.edge.begin(Job::PutAway(kept.path));
             return;
         };
         if record.cancelled == Some(CancelOf::Task) {

@@ -1,7 +1,7 @@
 //! A task's way through the main loop: admitted, leased, run, ended.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use deia::task::{AttemptStatus, Fence, TaskId, TaskStatus};
 use deia::time::Timestamp;
@@ -97,7 +97,7 @@ impl Engine {
             let _ = reply.send(Err(refused));
             return;
         }
-        let begun = Instant::now();
+        let begun = self.edge.since_start();
         let scheduled = task.not_before.is_some_and(|at| at > task.submitted_at);
         let admission = if scheduled {
             self.admit_scheduled(demand, &task)
@@ -118,7 +118,7 @@ impl Engine {
                 return;
             }
         };
-        let microseconds = begun.elapsed().as_micros() as u64;
+        let microseconds = self.microseconds_since(begun);
         let ready = Ready {
             seq: 0,
             id: task.id.clone(),
@@ -137,7 +137,7 @@ impl Engine {
             Some((bot, weighing)) => {
                 let lease = Lease {
                     bot_id: bot.to_string(),
-                    at: Timestamp::now(),
+                    at: self.wall(),
                 };
                 let settle = self.hold(&ready, bot, weighing, microseconds);
                 (Some(lease), Some(settle))
@@ -199,18 +199,23 @@ impl Engine {
         }
     }
 
+    fn microseconds_since(&self, begun: Duration) -> u64 {
+        let took = self.edge.since_start().saturating_sub(begun);
+        u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Gives waiting tasks to bots with free slots.
     pub(super) fn dispatch(&mut self) {
         if self.phase != Phase::Running || self.store_fault.is_some() {
             return;
         }
-        let at = Timestamp::now();
+        let at = self.wall();
         loop {
-            let begun = Instant::now();
+            let begun = self.edge.since_start();
             let Some(choice) = self.dispatcher.next(at) else {
                 return;
             };
-            let microseconds = begun.elapsed().as_micros() as u64;
+            let microseconds = self.microseconds_since(begun);
             let op = Op::Lease {
                 seq: choice.waiting.ready.seq,
                 lease: Lease {
@@ -260,21 +265,22 @@ impl Engine {
 
     /// The backend has begun.
     pub(super) fn started(&mut self, id: &TaskId, fence: Fence) {
+        let wall = self.wall();
         if let Some(attempt) = self.in_flight.get_mut(id).filter(|a| a.fence == fence) {
             // A bot that is back says it again.
-            attempt.started_at.get_or_insert_with(Timestamp::now);
+            attempt.started_at.get_or_insert(wall);
             tracing::info!(event = "task_started", bot_id = %attempt.bot, task_id = %id, attempt = fence.attempt, "task started");
         }
     }
 
     /// An attempt is over. Its end goes to the disk; its slot is free already.
     pub(super) fn end_attempt(&mut self, id: &TaskId, fence: Fence, end: AttemptEnd) {
-        let at = Timestamp::now();
+        let (at, chance) = (self.wall(), self.edge.chance());
         let known = self.in_flight.get(id).filter(|a| a.fence == fence);
         let Some(attempt) = known.filter(|a| a.phase == AttemptPhase::Running) else {
             return;
         };
-        let (end, detail) = self.verdict(attempt, end, at);
+        let (end, detail) = self.verdict(attempt, end, at, chance);
         let op = Op::Finish {
             seq: attempt.ready.seq,
             fence,
@@ -321,7 +327,13 @@ impl Engine {
     }
 
     /// What becomes of the task.
-    fn verdict(&self, attempt: &InFlight, end: AttemptEnd, at: Timestamp) -> (End, Detail) {
+    fn verdict(
+        &self,
+        attempt: &InFlight,
+        end: AttemptEnd,
+        at: Timestamp,
+        chance: f64,
+    ) -> (End, Detail) {
         let id = &attempt.ready.id;
         let cancelled = matches!(attempt.cancel, Cancel::Task { .. });
         let taken_back = |error: &str| {
@@ -358,9 +370,11 @@ impl Engine {
             }
             AttemptEnd::Released => taken_back(RELEASED_ERROR),
             AttemptEnd::Reported(wire::Outcome::Failed { error, kind }) => {
-                self.failed(attempt, retry::Ended::Failed(kind), error, at)
+                self.failed(attempt, retry::Ended::Failed(kind), error, (at, chance))
             }
-            AttemptEnd::BotLost(error) => self.failed(attempt, retry::Ended::BotLost, error, at),
+            AttemptEnd::BotLost(error) => {
+                self.failed(attempt, retry::Ended::BotLost, error, (at, chance))
+            }
         }
     }
 
@@ -369,7 +383,7 @@ impl Engine {
         attempt: &InFlight,
         ended: retry::Ended,
         error: String,
-        at: Timestamp,
+        (at, chance): (Timestamp, f64),
     ) -> (End, Detail) {
         let record = retry::Record {
             failures: attempt.failures,
@@ -383,7 +397,7 @@ impl Engine {
                 (AttemptStatus::Failed, Counts::AsFailure)
             }
         };
-        match retry::after(ended, record, &self.config.tasks, fastrand::f64()) {
+        match retry::after(ended, record, &self.config.tasks, chance) {
             Verdict::Retry(delay) => {
                 let not_before = (delay > 0).then(|| at.plus_millis(delay as i64));
                 let end = End::Retry {
@@ -429,7 +443,7 @@ impl Engine {
             }));
             return;
         }
-        let at = Timestamp::now();
+        let at = self.wall();
         self.ask(
             Op::Cancel { id: id.clone(), at },
             Pending::Cancel { id, reply },
@@ -444,7 +458,7 @@ impl Engine {
         }
         let op = Op::Requeue {
             id,
-            at: Timestamp::now(),
+            at: self.wall(),
         };
         self.ask(op, Pending::Requeue { reply });
     }

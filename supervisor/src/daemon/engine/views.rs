@@ -52,7 +52,7 @@ impl Engine {
     }
 
     pub(super) fn explanation(&self, id: &str, entry: &BotEntry) -> String {
-        let now = Timestamp::now();
+        let now = self.wall();
         let rules = &self.config.supervision;
         let next = entry.next_start_at;
         explain(&Facts {
@@ -75,7 +75,7 @@ impl Engine {
     /// A point on the main loop's clock, as people know it.
     fn when(&self, at: Millis) -> Timestamp {
         let ago = i64::try_from(self.now().saturating_sub(at)).unwrap_or(i64::MAX);
-        Timestamp::now().plus_millis(-ago)
+        self.wall().plus_millis(-ago)
     }
 
     /// How the fleet stands.
@@ -85,7 +85,7 @@ impl Engine {
             entry.is_some_and(Self::is_active)
         });
         ScalingStatus {
-            timestamp: Timestamp::now(),
+            timestamp: self.wall(),
             current_bot_count: self.active_count(),
             min_bots: self.limits.min,
             max_bots: self.limits.max,
