@@ -273,7 +273,7 @@ impl AttemptStatus {
 /// What a result must show to be accepted: the store it was leased from and the attempt it belongs
 /// to. A restored store has a new epoch, a retried task a new attempt, so late results of either
 /// are refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, PartialOrd, Ord)]
 pub struct Fence {
     /// Of the store; random, new at creation and at each restore.
     pub epoch: u64,

@@ -15,7 +15,7 @@ use deia::time::Timestamp;
 use super::demand::{Demand, PoolFacts};
 use super::learn::{Learning, Rules, Sample};
 use super::route::{self, Candidate, EXPLORE_SHARE, Terms, Weighing};
-use super::window::{Lane, Place, Waiting};
+use super::window::{Lane, Loaded, Place, Waiting};
 use crate::store::{LearnedRow, Ready, Seq};
 
 /// One choice in this many looks at age before priority.
@@ -421,11 +421,17 @@ impl Dispatcher {
     }
 
     /// What was loaded for a lane; `None` when the store could not be read.
-    pub fn filled(&mut self, demand: &Arc<str>, loaded: Option<Vec<Ready>>) {
+    pub fn filled(&mut self, demand: &Arc<str>, loaded: Option<Loaded>) {
         if let Some(lane) = self.lanes.get_mut(demand) {
             lane.filled(loaded);
         }
         self.drop_if_idle(demand);
+    }
+
+    /// Whether a lane is being loaded, so that what is known of it is about to change.
+    #[cfg(test)]
+    pub(crate) fn is_reading(&self) -> bool {
+        self.lanes.values().any(Lane::is_filling)
     }
 
     /// Tasks that wait.

@@ -38,6 +38,15 @@ pub struct Waiting {
     pub content: Option<Arc<str>>,
 }
 
+/// What was read for a lane.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The tasks, in order.
+    pub rows: Vec<Ready>,
+    /// Of what changes the queue, nothing is on its way to the disk or back: what was read is reported.
+    pub nothing_under_way: bool,
+}
+
 /// The tasks with one demand.
 #[derive(Debug)]
 pub struct Lane {
@@ -169,6 +178,12 @@ impl Lane {
         u64::try_from(unclaimed).unwrap_or(0)
     }
 
+    /// Whether it is being loaded.
+    #[cfg(test)]
+    pub fn is_filling(&self) -> bool {
+        self.filling
+    }
+
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -203,20 +218,25 @@ impl Lane {
     }
 
     /// What was loaded; `None` when the store could not be read.
-    pub fn filled(&mut self, loaded: Option<Vec<Ready>>) {
+    pub fn filled(&mut self, loaded: Option<Loaded>) {
         self.filling = false;
         let gone = std::mem::take(&mut self.gone);
-        let Some(loaded) = loaded else {
+        let Some(Loaded {
+            rows,
+            nothing_under_way,
+        }) = loaded
+        else {
             return;
         };
-        let short = loaded.len() < LANE_TASKS;
-        if short && self.exact {
+        let short = rows.len() < LANE_TASKS;
+        // What is committed and not reported yet is in the rows, and would be counted once more.
+        if short && self.exact && nothing_under_way {
             self.counts = [0; 4];
-            for ready in &loaded {
+            for ready in &rows {
                 self.counts[ready.priority.index()] += 1;
             }
         }
-        for ready in loaded {
+        for ready in rows {
             if gone.contains(&(ready.priority, ready.seq)) {
                 continue;
             }
@@ -281,6 +301,13 @@ mod tests {
         }
     }
 
+    fn read(rows: Vec<Ready>) -> Option<Loaded> {
+        Some(Loaded {
+            rows,
+            nothing_under_way: true,
+        })
+    }
+
     /// A queue of any length through a lane, with the store played by a map.
     #[test]
     fn a_long_queue_passes_through_in_order_in_bounded_memory() {
@@ -303,7 +330,7 @@ mod tests {
                     .take(LANE_TASKS)
                     .map(|(_, ready)| ready.clone())
                     .collect();
-                lane.filled(Some(rows));
+                lane.filled(read(rows));
                 assert!(lane.waiting.len() <= LANE_TASKS);
             }
             let place = lane
@@ -364,7 +391,7 @@ mod tests {
         assert_eq!(lane.wants_filling(), Some(None));
         lane.forget((Priority::P2, 2));
         let loaded = (1..=3).map(|seq| task(seq, Priority::P2)).collect();
-        lane.filled(Some(loaded));
+        lane.filled(read(loaded));
         let seqs: Vec<Seq> = lane.waiting.keys().map(|(_, seq)| *seq).collect();
         assert_eq!(seqs, [1, 3]);
         assert_eq!(lane.wants_filling(), None, "nothing is missing");
@@ -377,13 +404,13 @@ mod tests {
         assert_eq!(lane.wants_filling(), Some(None));
         // One more comes meanwhile, and the load has not seen all of them.
         lane.add(task(4, Priority::P2), None);
-        lane.filled(Some(vec![task(1, Priority::P2), task(3, Priority::P2)]));
+        lane.filled(read(vec![task(1, Priority::P2), task(3, Priority::P2)]));
         assert_eq!(
             lane.wants_filling(),
             Some(None),
             "not after the last that is known"
         );
-        lane.filled(Some((1..=4).map(|seq| task(seq, Priority::P2)).collect()));
+        lane.filled(read((1..=4).map(|seq| task(seq, Priority::P2)).collect()));
         assert_eq!(lane.waiting.len(), 4);
         assert_eq!(lane.wants_filling(), None);
     }
@@ -394,13 +421,39 @@ mod tests {
         lane.counted([0, 0, 7, 0]);
         let mut loads = 0;
         while lane.wants_filling().is_some() {
-            lane.filled(Some(vec![task(1, Priority::P2)]));
+            lane.filled(read(vec![task(1, Priority::P2)]));
             loads += 1;
             assert!(loads < 10);
         }
         assert_eq!(lane.len(), 1);
         lane.filled(None);
         assert_eq!(lane.len(), 1);
+    }
+
+    /// The reader has seen what was committed and not reported yet: an expiry, and a task that is
+    /// queued again.
+    #[test]
+    fn what_is_read_before_it_is_reported_counts_once() {
+        let loaded = |seqs: &[Seq]| {
+            let rows = seqs.iter().map(|seq| task(*seq, Priority::P2)).collect();
+            let nothing_under_way = false;
+            Some(Loaded {
+                rows,
+                nothing_under_way,
+            })
+        };
+        let mut lane = Lane::new(demand(), &[]);
+        lane.counted([0, 0, 3, 0]);
+        assert_eq!(lane.wants_filling(), Some(None));
+        lane.filled(loaded(&[2, 3, 4]));
+        lane.forget((Priority::P2, 1));
+        lane.add(task(4, Priority::P2), None);
+        assert_eq!(lane.len(), 3);
+        for seq in [2, 3, 4] {
+            lane.take((Priority::P2, seq)).unwrap();
+            lane.leased(Priority::P2);
+        }
+        assert!(lane.is_idle());
     }
 
     #[test]

@@ -128,6 +128,12 @@ impl Outputs {
         self.get(task).map(|live| lock(&live.text).clone())
     }
 
+    /// How many attempts have one.
+    #[cfg(test)]
+    pub(crate) fn open_count(&self) -> usize {
+        lock(&self.0).len()
+    }
+
     fn get(&self, task: &TaskId) -> Option<Arc<Live>> {
         lock(&self.0).get(task).cloned()
     }

@@ -15,7 +15,7 @@
 //! operations, and nothing of it is visible.
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod messages;
 #[cfg(test)]
 mod sql_stays_here;

@@ -58,6 +58,7 @@ use super::home::Home;
 use super::service::Link;
 use crate::brain::dispatch::Dispatcher;
 use crate::brain::plan::Limits;
+use crate::brain::window::Loaded;
 use crate::brain::{Millis, millis};
 use crate::fleet::exits::Exits;
 use crate::fleet::limits::LimitWatch;
@@ -425,7 +426,14 @@ impl Engine {
 
     fn internal(&mut self, answer: Internal) {
         match answer {
-            Internal::Filled(demand, Ok(rows)) => self.dispatcher.filled(&demand, Some(rows)),
+            Internal::Filled(demand, Ok(rows)) => {
+                let nothing_under_way = !self.changes_the_queue();
+                let loaded = Loaded {
+                    rows,
+                    nothing_under_way,
+                };
+                self.dispatcher.filled(&demand, Some(loaded));
+            }
             Internal::Filled(demand, Err(e)) => {
                 tracing::error!(event = "store_read_failed", error = %e, "the queue could not be read; trying again");
                 // The pause keeps a failing disk from being asked in a loop; writes go on meanwhile.
@@ -435,6 +443,11 @@ impl Engine {
             Internal::LimitsKept(kept) => self.limits_kept(kept),
             Internal::HostSampled(sampled) => self.host_sampled(sampled),
         }
+    }
+
+    /// Whether something is on its way to the disk or back that changes which tasks are queued.
+    fn changes_the_queue(&self) -> bool {
+        self.pending.values().any(Pending::changes_the_queue)
     }
 
     /// What has come due since.

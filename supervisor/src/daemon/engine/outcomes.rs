@@ -75,6 +75,31 @@ pub(super) enum Pending {
     Probe,
 }
 
+impl Pending {
+    /// Whether a task may be queued, or not be queued any more, by it.
+    pub fn changes_the_queue(&self) -> bool {
+        match self {
+            Self::Submit { .. }
+            | Self::Lease { .. }
+            | Self::Finish { .. }
+            | Self::Cancel { .. }
+            | Self::Requeue { .. }
+            | Self::Promote
+            | Self::Expire => true,
+            Self::Retain
+            | Self::Send { .. }
+            | Self::Deliver { .. }
+            | Self::Read { .. }
+            | Self::Drain { .. }
+            | Self::ExpireMessages
+            | Self::RetainMessages
+            | Self::Learn(_)
+            | Self::LearnUnder { .. }
+            | Self::Probe => false,
+        }
+    }
+}
+
 /// A reserved slot whose lease is on the way to the disk.
 #[derive(Debug)]
 pub(super) struct Settle {

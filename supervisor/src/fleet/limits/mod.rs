@@ -153,6 +153,19 @@ impl LimitWatch {
         Ok(Self(shared))
     }
 
+    /// Without threads: nobody is looked at.
+    #[cfg(test)]
+    pub(crate) fn blind() -> Self {
+        Self(Arc::new(Shared {
+            table: Mutex::default(),
+            wake: Condvar::new(),
+            cgroups: None,
+            keeps_signals: false,
+            found: mpsc::channel(1).0,
+            events: mpsc::channel(1).0,
+        }))
+    }
+
     /// The bot has these tasks now.
     pub fn busy(&self, watched: Watched) {
         let mut table = self.0.lock();

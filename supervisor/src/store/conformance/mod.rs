@@ -4,7 +4,7 @@
 pub(super) mod learning;
 pub(super) mod life;
 pub(super) mod messages;
-mod model;
+pub(crate) mod model;
 pub(super) mod random;
 pub(super) mod reads;
 pub(super) mod sweeps;

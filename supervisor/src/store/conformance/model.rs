@@ -7,29 +7,29 @@ use deia::task::{AttemptStatus, Priority, TaskId, TaskStatus};
 use deia::time::Timestamp;
 
 use crate::store::{
-    AttemptRecord, CANCELLED_ERROR, Counts, End, Lease, NewTask, Op, Outcome, RELEASED_ERROR,
-    Ready, ResultRecord, Seq, StatusCounts, TaskRecord,
+    AttemptRecord, CANCELLED_ERROR, Counts, End, Lease, Leased, NewTask, Op, Outcome,
+    RELEASED_ERROR, Ready, ResultRecord, Seq, StatusCounts, TaskRecord,
 };
 
-pub(super) struct Model {
-    pub(super) epoch: u64,
+pub(crate) struct Model {
+    pub(crate) epoch: u64,
     /// In order of their places.
-    pub(super) tasks: Vec<Task>,
+    pub(crate) tasks: Vec<Task>,
 }
 
-#[derive(Clone)]
-pub(super) struct Task {
-    pub(super) record: TaskRecord,
-    pub(super) content: Arc<str>,
-    pub(super) output: Option<String>,
-    request_hash: [u8; 32],
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) record: TaskRecord,
+    pub(crate) content: Arc<str>,
+    pub(crate) output: Option<String>,
+    pub(crate) request_hash: [u8; 32],
     since: Timestamp,
-    failures: u32,
-    losses: u32,
+    pub(crate) failures: u32,
+    pub(crate) losses: u32,
 }
 
 impl Model {
-    pub(super) fn new(epoch: u64) -> Self {
+    pub(crate) fn new(epoch: u64) -> Self {
         Self {
             epoch,
             tasks: Vec::new(),
@@ -37,7 +37,7 @@ impl Model {
     }
 
     /// `seq`: the place a submission gets, if it is a new task.
-    pub(super) fn apply(&mut self, op: Op, seq: Seq) -> Outcome {
+    pub(crate) fn apply(&mut self, op: Op, seq: Seq) -> Outcome {
         match op {
             Op::Submit(task, lease) => self.submit(*task, lease, seq),
             Op::Lease {
@@ -244,11 +244,11 @@ impl Model {
         self.tasks.iter_mut().find(|task| task.record.id == *id)
     }
 
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.tasks.iter().filter_map(|t| t.record.not_before).min()
     }
 
-    pub(super) fn counts(&self) -> StatusCounts {
+    pub(crate) fn counts(&self) -> StatusCounts {
         let mut counts = StatusCounts::default();
         for task in &self.tasks {
             counts.by_status[task.record.status as usize] += 1;
@@ -256,8 +256,26 @@ impl Model {
         counts
     }
 
+    /// Every leased task, in order.
+    pub(crate) fn running(&self) -> Vec<Leased> {
+        let running = self.tasks.iter();
+        running
+            .filter(|task| task.record.status == TaskStatus::Running)
+            .filter_map(|task| {
+                let attempt = task.record.attempts.last()?;
+                Some(Leased {
+                    ready: task.ready(),
+                    attempt: attempt.attempt,
+                    failures: task.failures,
+                    losses: task.losses,
+                    bot_id: attempt.bot_id.clone(),
+                })
+            })
+            .collect()
+    }
+
     /// Of one demand, in the order of the window.
-    pub(super) fn ready(&self, demand: &str) -> Vec<Ready> {
+    pub(crate) fn ready(&self, demand: &str) -> Vec<Ready> {
         let mut ready: Vec<Ready> = self
             .tasks
             .iter()
@@ -268,7 +286,7 @@ impl Model {
         ready
     }
 
-    pub(super) fn demands(&self) -> Vec<(Arc<str>, [u64; 4])> {
+    pub(crate) fn demands(&self) -> Vec<(Arc<str>, [u64; 4])> {
         let mut names: Vec<Arc<str>> = self.tasks.iter().map(|t| t.record.demand.clone()).collect();
         names.sort();
         names.dedup();
@@ -288,7 +306,7 @@ impl Model {
 
 impl Task {
     /// Of its last attempt.
-    pub(super) fn attempt(&self) -> u32 {
+    pub(crate) fn attempt(&self) -> u32 {
         self.record.attempts.last().map_or(0, |a| a.attempt)
     }
 
