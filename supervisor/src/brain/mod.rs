@@ -22,6 +22,7 @@
 //! number in 0..1. So the main loop, the tests and a simulation drive the same code.
 
 pub mod bot;
+pub mod clock;
 pub mod demand;
 pub mod dispatch;
 pub mod explain;

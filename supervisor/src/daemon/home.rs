@@ -127,6 +127,11 @@ impl Home {
         self.config.join("limits-override.json")
     }
 
+    /// What is known of the host's clocks.
+    pub fn clocks(&self) -> PathBuf {
+        self.state.join("clocks.json")
+    }
+
     /// Which bots an operator has stopped.
     pub fn held_bots(&self) -> PathBuf {
         self.config.join("stopped-bots.json")

@@ -89,7 +89,7 @@ pub trait Store: Send + Sync + 'static {
     fn running(&self) -> BoxFuture<'static, Result<Vec<Leased>, StoreError>>;
 
     /// When the next scheduled task is due.
-    fn next_due(&self) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>>;
+    fn next_due(&self) -> BoxFuture<'static, Result<Due, StoreError>>;
 
     /// Why each of a task's ended attempts went to its bot, where that is known: the attempt's number,
     /// and what [`Op::Finish`] had as `choice`.
@@ -222,8 +222,10 @@ pub enum Op {
     },
     /// Makes scheduled tasks whose time has come ready, the longest due first. -> [`Outcome::Promoted`]
     Promote {
-        /// The wall clock.
+        /// The wall clock: for those that wait for the time their client named.
         now: Timestamp,
+        /// The steady clock: for those that wait before they are tried again.
+        steady: Timestamp,
         /// At most this many.
         limit: usize,
     },
@@ -375,7 +377,7 @@ pub enum End {
         status: AttemptStatus,
         /// Why.
         error: String,
-        /// Not before this time.
+        /// Not before this time on the steady clock, see [`crate::brain::clock`].
         not_before: Option<Timestamp>,
         /// Whether it counts towards `max_attempts`.
         counts: Counts,
@@ -462,8 +464,8 @@ pub enum Outcome {
     Promoted {
         /// Ready now.
         ready: Vec<Ready>,
-        /// The next one's time.
-        next_due: Option<Timestamp>,
+        /// The next ones' times.
+        next_due: Due,
     },
     /// These are expired.
     Expired(Vec<Ready>),
@@ -515,6 +517,15 @@ pub enum Outcome {
     },
     /// Writes are taken.
     Probed,
+}
+
+/// When the next tasks are due that wait for their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Due {
+    /// Of those that were never tried: the time their client named, on the wall clock.
+    pub first: Option<Timestamp>,
+    /// Of those that are tried again, on the steady clock.
+    pub again: Option<Timestamp>,
 }
 
 /// A queued task, as the ready window knows it.

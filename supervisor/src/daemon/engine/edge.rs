@@ -24,6 +24,7 @@ use deia::wire::{Launch, Pulse};
 use super::fleet::Override;
 use super::scaling::Question;
 use crate::brain::Millis;
+use crate::brain::clock::Clocks;
 use crate::brain::window::Place;
 use crate::daemon::command::{Refused, Reply};
 use crate::fleet::Run;
@@ -41,6 +42,13 @@ pub(super) trait Edge: Send {
 
     /// The wall clock.
     fn wall(&self) -> Timestamp;
+
+    /// Microseconds since the host was started, and which start of it that was: no step of the wall clock
+    /// moves them.
+    fn up(&self) -> i64;
+
+    /// See [`Edge::up`].
+    fn boot(&self) -> String;
 
     /// A number in 0..1.
     fn chance(&mut self) -> f64;
@@ -69,6 +77,9 @@ pub(super) trait Edge: Send {
     /// The limits an operator set before, where he did.
     fn kept_limits(&mut self) -> io::Result<Option<Override>>;
 
+    /// What an earlier daemon knew of the clocks.
+    fn kept_clocks(&mut self) -> Option<Clocks>;
+
     /// The bots an operator stopped before.
     fn kept_stops(&mut self) -> io::Result<BTreeSet<String>>;
 }
@@ -86,6 +97,8 @@ pub(super) enum Job {
     ForgetLimits,
     /// Which bots an operator has stopped goes to the disk; then whoever asked is answered.
     KeepStops(Stops),
+    /// What is known of the clocks goes to the disk.
+    KeepClocks(Clocks),
     /// What bots print and what tasks leave on disk is kept within bounds.
     Tend(Tending),
     /// A result on disk counts, or is of no use any more: its file goes.

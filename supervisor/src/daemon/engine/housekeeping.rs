@@ -5,19 +5,22 @@ use std::collections::BTreeSet;
 use deia::bot::ExitCause;
 use deia::time::Timestamp;
 
+use super::edge::Job;
 use super::outcomes::Pending;
 use super::tasks::{AttemptPhase, Cancel};
 use super::timers::Timer;
 use super::{Engine, Phase};
 use crate::brain::bot::Event;
 use crate::brain::{Millis, millis};
-use crate::store::{Op, Ready};
+use crate::store::{Due, Op, Ready};
 
 /// Tasks made ready, expired or removed in one transaction.
 const PORTION: usize = 1000;
 
 /// What a bot may take beyond a task's own time-out before it counts as stuck.
 const OVERDUE_MARGIN: Millis = 5_000;
+
+const DAY: Millis = 86_400_000;
 
 /// Between two full portions.
 const NEXT_PORTION: Millis = 100;
@@ -37,6 +40,7 @@ impl Engine {
     pub(super) fn watch(&mut self) {
         let now = self.now();
         self.timers.at(now + self.watch_interval(), Timer::Watch);
+        self.look_at_clocks();
         let mut silent = Vec::new();
         for (id, bot) in &mut self.bots {
             let reader = bot.pulse.as_ref();
@@ -81,22 +85,51 @@ impl Engine {
         });
     }
 
-    /// Remembers that something is due at this time.
+    /// Whether the wall clock was set. What is measured on it asks this first.
+    pub(super) fn look_at_clocks(&mut self) {
+        let (wall, steady) = (self.wall(), self.steady());
+        if let Some(step) = self.clocks.look(wall, steady) {
+            tracing::warn!(
+                event = "clock_was_set",
+                seconds = step.by as f64 / 1e6,
+                "the host's clock was set; what waits and what runs is measured without it"
+            );
+            self.edge.begin(Job::KeepClocks(self.clocks.clone()));
+        }
+    }
+
+    /// What was written down before this has really been there for so long.
+    fn surely_before(&mut self, ago: Millis) -> Timestamp {
+        self.look_at_clocks();
+        self.clocks.before(self.wall(), self.steady(), ago)
+    }
+
+    /// A task waits for the time its client named.
     pub(super) fn due_at(&mut self, at: Option<Timestamp>) {
-        if let Some(at) = at
-            && self.next_due.is_none_or(|next| at < next)
-        {
-            self.next_due = Some(at);
+        let next = &mut self.next_due.first;
+        if at.is_some() && (next.is_none() || at < *next) {
+            *next = at;
+            self.arm_due();
+        }
+    }
+
+    /// A task waits before it is tried again.
+    pub(super) fn due_again_at(&mut self, at: Option<Timestamp>) {
+        let next = &mut self.next_due.again;
+        if at.is_some() && (next.is_none() || at < *next) {
+            *next = at;
             self.arm_due();
         }
     }
 
     pub(super) fn arm_due(&mut self) {
-        if let Some(at) = self.next_due {
-            let wait = at.seconds_since(self.wall()).max(0.0);
+        let (now, steady) = (self.wall(), self.steady());
+        let first = self.next_due.first.map(|at| at.seconds_since(now));
+        let again = self.next_due.again.map(|at| at.seconds_since(steady));
+        if let Some(wait) = first.into_iter().chain(again).reduce(f64::min) {
             // The timer runs on the monotonic clock; looking again now and then follows a wall
             // clock that was set.
-            let wait = millis(wait).saturating_add(1).min(LONGEST_SLEEP);
+            let wait = millis(wait.max(0.0)).saturating_add(1).min(LONGEST_SLEEP);
             self.due_after(wait);
         }
     }
@@ -110,7 +143,7 @@ impl Engine {
 
     /// What was due could not be made ready.
     pub(super) fn promote_again(&mut self, wait: Millis) {
-        self.next_due = Some(self.wall());
+        self.next_due.again = Some(self.steady());
         self.due_after(wait);
     }
 
@@ -118,38 +151,37 @@ impl Engine {
         if number != self.due_number {
             return;
         }
-        let now = self.wall();
-        if self.next_due.is_none() || self.store_fault.is_some() {
-            if self.next_due.is_some() {
-                self.due_after(1_000);
-            }
+        let (now, steady) = (self.wall(), self.steady());
+        let Due { first, again } = self.next_due;
+        if self.store_fault.is_some() {
+            self.due_after(1_000);
             return;
         }
-        if self.next_due.is_some_and(|at| at > now) {
+        if first.is_none_or(|at| at > now) && again.is_none_or(|at| at > steady) {
             self.arm_due();
             return;
         }
         if !self.pending.values().any(|p| matches!(p, Pending::Promote)) {
-            self.next_due = None;
-            self.ask(
-                Op::Promote {
-                    now,
-                    limit: PORTION,
-                },
-                Pending::Promote,
-            );
+            self.next_due = Due::default();
+            let promote = Op::Promote {
+                now,
+                steady,
+                limit: PORTION,
+            };
+            self.ask(promote, Pending::Promote);
         }
     }
 
-    pub(super) fn promoted(&mut self, ready: Vec<Ready>, next_due: Option<Timestamp>) {
+    pub(super) fn promoted(&mut self, ready: Vec<Ready>, next_due: Due) {
         for ready in ready {
             self.scheduled -= 1;
             self.dispatcher.add(ready, None);
         }
         // Something earlier may have been scheduled while the transaction was under way.
-        self.next_due = match (self.next_due, next_due) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        let earlier = |a: Option<Timestamp>, b: Option<Timestamp>| a.into_iter().chain(b).min();
+        self.next_due = Due {
+            first: earlier(self.next_due.first, next_due.first),
+            again: earlier(self.next_due.again, next_due.again),
         };
         self.arm_due();
     }
@@ -170,10 +202,9 @@ impl Engine {
             return;
         }
         let at = self.wall();
-        let rules = &self.config.tasks;
-        let patience = i64::try_from(rules.queue_timeout_seconds).unwrap_or(i64::MAX);
+        let patience = self.config.tasks.queue_timeout_seconds;
         let expire = Op::Expire {
-            queued_before: at.plus_millis(-patience.saturating_mul(1000)),
+            queued_before: self.surely_before(patience.saturating_mul(1000)),
             at,
             limit: PORTION,
         };
@@ -185,11 +216,10 @@ impl Engine {
         if self.phase != Phase::Running || self.store_fault.is_some() {
             return;
         }
-        let at = self.wall();
-        let rules = &self.config.tasks;
+        let days = u64::from(self.config.tasks.retention_days);
         let retain = Op::Retain {
-            ended_before: at.plus_millis(-i64::from(rules.retention_days) * 86_400_000),
-            max_kept: rules.max_kept,
+            ended_before: self.surely_before(days * DAY),
+            max_kept: self.config.tasks.max_kept,
             limit: PORTION,
         };
         self.ask(retain, Pending::Retain);

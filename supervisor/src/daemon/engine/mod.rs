@@ -56,6 +56,7 @@ use super::command::Command;
 use super::health::Condition;
 use super::home::Home;
 use super::service::Link;
+use crate::brain::clock::Clocks;
 use crate::brain::dispatch::Dispatcher;
 use crate::brain::plan::Limits;
 use crate::brain::window::Loaded;
@@ -66,7 +67,7 @@ use crate::fleet::oom::Evidence;
 use crate::fleet::outputs::Outputs;
 use crate::fleet::spawn::Spawner;
 use crate::fleet::{FleetEvent, Run};
-use crate::store::{Committed, Op, Outcome, Ready, Store, StoreError, Ticket};
+use crate::store::{Committed, Due, Op, Outcome, Ready, Store, StoreError, Ticket};
 use crate::usage::HostProbe;
 
 /// Before a lane that could not be filled is tried again.
@@ -168,7 +169,8 @@ pub struct Engine {
     in_flight: BTreeMap<TaskId, InFlight>,
     /// Tasks that wait for their time.
     scheduled: i64,
-    next_due: Option<Timestamp>,
+    next_due: Due,
+    clocks: Clocks,
     due_number: u64,
     waiters: HashMap<TaskId, Vec<oneshot::Sender<TaskStatus>>>,
     /// Results taken from a bot's file, which goes once they are durable.
@@ -292,7 +294,9 @@ impl Engine {
         }
     }
 
-    fn new(core: Core) -> Self {
+    fn new(mut core: Core) -> Self {
+        let (boot, kept) = (core.edge.boot(), core.edge.kept_clocks());
+        let clocks = Clocks::new(kept, &boot, core.edge.up(), core.edge.wall());
         Self {
             home: core.home,
             limits: Limits::of(&core.config.bot_limits),
@@ -312,7 +316,8 @@ impl Engine {
             lines: 0,
             in_flight: BTreeMap::new(),
             scheduled: 0,
-            next_due: None,
+            next_due: Due::default(),
+            clocks,
             due_number: 0,
             waiters: HashMap::new(),
             on_disk: HashMap::new(),
@@ -362,6 +367,9 @@ impl Engine {
         committed: &mut mpsc::Receiver<Committed>,
         estate: Estate,
     ) -> Result<(), StoreError> {
+        // Also where the wall clock was set while there was no daemon.
+        self.look_at_clocks();
+        self.edge.begin(Job::KeepClocks(self.clocks.clone()));
         self.load_held();
         self.take_over(committed, estate).await?;
         self.load_override();
@@ -618,6 +626,11 @@ impl Engine {
     /// The wall clock.
     fn wall(&self) -> Timestamp {
         self.edge.wall()
+    }
+
+    /// The clock that nobody sets.
+    fn steady(&self) -> Timestamp {
+        self.clocks.steady(self.edge.up())
     }
 }
 

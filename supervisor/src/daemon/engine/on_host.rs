@@ -8,12 +8,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use deia::time::Timestamp;
 use deia::wire::{Launch, Pulse};
+use deia_worker::tree;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
 use super::Internal;
 use super::edge::{Edge, Job, Stops, Tending};
 use super::fleet::{LimitsKept, Override};
 use super::scaling::{HostSampled, Question};
+use crate::brain::clock::Clocks;
 use crate::brain::window::LANE_TASKS;
 use crate::brain::{Millis, millis};
 use crate::daemon::home::Home;
@@ -59,6 +62,15 @@ impl Edge for OnHost {
 
     fn wall(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    fn up(&self) -> i64 {
+        let up = clock_gettime(ClockId::Boottime);
+        up.tv_sec * 1_000_000 + up.tv_nsec / 1_000
+    }
+
+    fn boot(&self) -> String {
+        tree::boot_id()
     }
 
     fn chance(&mut self) -> f64 {
@@ -119,6 +131,10 @@ impl Edge for OnHost {
                 let path = self.home.held_bots();
                 tokio::task::spawn_blocking(move || keep_stops(&path, stops));
             }
+            Job::KeepClocks(clocks) => {
+                let path = self.home.clocks();
+                tokio::task::spawn_blocking(move || keep_clocks(&path, &clocks));
+            }
             Job::Tend(tending) => self.tend(tending),
             Job::PutAway(path) => Results::put_away(path),
         }
@@ -131,6 +147,24 @@ impl Edge for OnHost {
                 .map_err(io::Error::other),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
+        }
+    }
+
+    fn kept_clocks(&mut self) -> Option<Clocks> {
+        let path = self.home.clocks();
+        let kept = std::fs::read(&path).map(|text| serde_json::from_slice(&text));
+        match kept {
+            Ok(Ok(clocks)) => Some(clocks),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            // Clocks that agree are the most likely.
+            Ok(Err(e)) => {
+                tracing::warn!(event = "clocks_unreadable", error = %e, path = %path.display(), "what was known of the clocks could not be read");
+                None
+            }
+            Err(e) => {
+                tracing::warn!(event = "clocks_unreadable", error = %e, path = %path.display(), "what was known of the clocks could not be read");
+                None
+            }
         }
     }
 
@@ -196,6 +230,13 @@ fn keep_limits(path: &Path, wanted: Option<Override>) -> io::Result<()> {
             let text = serde_json::to_string(&wanted).map_err(io::Error::other)?;
             crate::durable::write(path, text.as_bytes())
         }
+    }
+}
+
+fn keep_clocks(path: &Path, clocks: &Clocks) {
+    let text = serde_json::to_vec(clocks).map_err(io::Error::other);
+    if let Err(e) = text.and_then(|text| crate::durable::write(path, &text)) {
+        tracing::warn!(event = "clocks_not_kept", error = %e, path = %path.display(), "what is known of the clocks could not be written");
     }
 }
 

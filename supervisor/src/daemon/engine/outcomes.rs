@@ -364,7 +364,7 @@ impl Engine {
             }
             TaskStatus::Scheduled => {
                 self.scheduled += 1;
-                self.due_at(detail.not_before);
+                self.due_again_at(detail.not_before);
             }
             _ => self.tell_waiters(task, status),
         }

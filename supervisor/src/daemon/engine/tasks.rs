@@ -97,6 +97,8 @@ impl Engine {
             let _ = reply.send(Err(refused));
             return;
         }
+        // How long it waits is measured on the wall clock.
+        self.look_at_clocks();
         let begun = self.edge.since_start();
         let scheduled = task.not_before.is_some_and(|at| at > task.submitted_at);
         let admission = if scheduled {
@@ -276,11 +278,13 @@ impl Engine {
     /// An attempt is over. Its end goes to the disk; its slot is free already.
     pub(super) fn end_attempt(&mut self, id: &TaskId, fence: Fence, end: AttemptEnd) {
         let (at, chance) = (self.wall(), self.edge.chance());
+        let steady = self.steady();
+        self.look_at_clocks();
         let known = self.in_flight.get(id).filter(|a| a.fence == fence);
         let Some(attempt) = known.filter(|a| a.phase == AttemptPhase::Running) else {
             return;
         };
-        let (end, detail) = self.verdict(attempt, end, at, chance);
+        let (end, detail) = self.verdict(attempt, end, steady, chance);
         let op = Op::Finish {
             seq: attempt.ready.seq,
             fence,
@@ -331,7 +335,7 @@ impl Engine {
         &self,
         attempt: &InFlight,
         end: AttemptEnd,
-        at: Timestamp,
+        steady: Timestamp,
         chance: f64,
     ) -> (End, Detail) {
         let id = &attempt.ready.id;
@@ -370,10 +374,10 @@ impl Engine {
             }
             AttemptEnd::Released => taken_back(RELEASED_ERROR),
             AttemptEnd::Reported(wire::Outcome::Failed { error, kind }) => {
-                self.failed(attempt, retry::Ended::Failed(kind), error, (at, chance))
+                self.failed(attempt, retry::Ended::Failed(kind), error, (steady, chance))
             }
             AttemptEnd::BotLost(error) => {
-                self.failed(attempt, retry::Ended::BotLost, error, (at, chance))
+                self.failed(attempt, retry::Ended::BotLost, error, (steady, chance))
             }
         }
     }
@@ -383,7 +387,7 @@ impl Engine {
         attempt: &InFlight,
         ended: retry::Ended,
         error: String,
-        (at, chance): (Timestamp, f64),
+        (steady, chance): (Timestamp, f64),
     ) -> (End, Detail) {
         let record = retry::Record {
             failures: attempt.failures,
@@ -399,7 +403,7 @@ impl Engine {
         };
         match retry::after(ended, record, &self.config.tasks, chance) {
             Verdict::Retry(delay) => {
-                let not_before = (delay > 0).then(|| at.plus_millis(delay as i64));
+                let not_before = (delay > 0).then(|| steady.plus_millis(delay as i64));
                 let end = End::Retry {
                     status,
                     error,

@@ -68,6 +68,7 @@ macro_rules! conformance {
                 a_time_that_has_come_does_not_schedule,
                 promotion_is_bounded_and_says_when_the_next_is_due,
                 a_retry_may_wait_too,
+                what_is_tried_again_waits_by_the_steady_clock,
                 waiting_is_counted_from_when_it_became_ready,
                 expiry_is_bounded_and_takes_the_oldest,
                 what_waits_can_be_cancelled,

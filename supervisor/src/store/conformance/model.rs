@@ -7,7 +7,7 @@ use deia::task::{AttemptStatus, Priority, TaskId, TaskStatus};
 use deia::time::Timestamp;
 
 use crate::store::{
-    AttemptRecord, CANCELLED_ERROR, Counts, End, Lease, Leased, NewTask, Op, Outcome,
+    AttemptRecord, CANCELLED_ERROR, Counts, Due, End, Lease, Leased, NewTask, Op, Outcome,
     RELEASED_ERROR, Ready, ResultRecord, Seq, StatusCounts, TaskRecord,
 };
 
@@ -83,7 +83,7 @@ impl Model {
                     Outcome::Requeued(task.ready())
                 }
             },
-            Op::Promote { now, limit } => self.promote(now, limit),
+            Op::Promote { now, steady, limit } => self.promote(now, steady, limit),
             Op::Expire {
                 queued_before,
                 at,
@@ -152,10 +152,11 @@ impl Model {
         Outcome::Submitted { seq }
     }
 
-    fn promote(&mut self, now: Timestamp, limit: usize) -> Outcome {
+    fn promote(&mut self, now: Timestamp, steady: Timestamp, limit: usize) -> Outcome {
         let due = self.oldest(limit, |task| {
             let not_before = task.record.not_before?;
-            (not_before <= now).then_some(not_before)
+            let clock = if task.attempt() == 0 { now } else { steady };
+            (not_before <= clock).then_some(not_before)
         });
         let ready = due
             .into_iter()
@@ -163,6 +164,9 @@ impl Model {
                 let task = &mut self.tasks[index];
                 task.record.not_before = None;
                 task.record.status = TaskStatus::Queued;
+                if task.attempt() > 0 {
+                    task.since = now;
+                }
                 task.ready()
             })
             .collect();
@@ -244,8 +248,15 @@ impl Model {
         self.tasks.iter_mut().find(|task| task.record.id == *id)
     }
 
-    pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        self.tasks.iter().filter_map(|t| t.record.not_before).min()
+    pub(crate) fn next_due(&self) -> Due {
+        let next = |again: bool| {
+            let kind = self.tasks.iter().filter(|t| (t.attempt() > 0) == again);
+            kind.filter_map(|t| t.record.not_before).min()
+        };
+        Due {
+            first: next(false),
+            again: next(true),
+        }
     }
 
     pub(crate) fn counts(&self) -> StatusCounts {
@@ -332,13 +343,17 @@ impl Task {
     }
 
     fn wait(&mut self, at: Timestamp, not_before: Option<Timestamp>) {
+        self.wait_again(at, not_before.filter(|time| *time > at));
+    }
+
+    fn wait_again(&mut self, at: Timestamp, not_before: Option<Timestamp>) {
         match not_before {
-            Some(time) if time > at => {
+            Some(time) => {
                 self.record.status = TaskStatus::Scheduled;
                 self.record.not_before = Some(time);
                 self.since = time;
             }
-            _ => {
+            None => {
                 self.record.status = TaskStatus::Queued;
                 self.since = at;
             }
@@ -395,7 +410,7 @@ impl Task {
                     Counts::AsLoss => self.losses += 1,
                     Counts::No => {}
                 }
-                self.wait(at, not_before);
+                self.wait_again(at, not_before);
             }
             End::Dead { status, error } => {
                 self.end_attempt(status, at, Some(error));

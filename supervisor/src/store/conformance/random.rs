@@ -35,7 +35,7 @@ enum Step {
     },
     Cancel(u8),
     Requeue(u8),
-    Promote(usize),
+    Promote(i64, usize),
     Expire(i64, usize),
     ReleaseAll,
     Retain {
@@ -104,7 +104,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..8_usize, fence, end).prop_map(|(pick, fence, end)| Step::Finish { pick, fence, end }),
         2 => (0..NAMES).prop_map(Step::Cancel),
         2 => (0..NAMES).prop_map(Step::Requeue),
-        2 => (1..4_usize).prop_map(Step::Promote),
+        2 => (-3..4_i64, 1..4_usize).prop_map(|(ahead, limit)| Step::Promote(ahead, limit)),
         1 => (0..8_i64, 1..4_usize).prop_map(|(age, limit)| Step::Expire(age, limit)),
         1 => Just(Step::ReleaseAll),
         1 => (0..12_i64, 0..6_u64, 1..4_usize)
@@ -260,7 +260,11 @@ fn resolve(step: &Step, model: &Model, second: i64) -> Op {
             id: id(&format!("t{name}")),
             at: now,
         },
-        Step::Promote(limit) => Op::Promote { now, limit },
+        Step::Promote(ahead, limit) => Op::Promote {
+            now,
+            steady: at(second + ahead),
+            limit,
+        },
         Step::Expire(age, limit) => Op::Expire {
             queued_before: at(second - age),
             at: now,

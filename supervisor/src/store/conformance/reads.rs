@@ -212,7 +212,10 @@ pub(in crate::store) async fn unknown_names_are_nothing(h: Harness) {
     let ahead = h.store().ahead_of(demand, (Priority::P3, 1)).await;
     assert_eq!(ahead.unwrap(), 0);
     assert_eq!(h.store().demands().await.unwrap(), []);
-    assert_eq!(h.store().next_due().await.unwrap(), None);
+    assert_eq!(
+        h.store().next_due().await.unwrap(),
+        crate::store::Due::default()
+    );
 }
 
 pub(in crate::store) async fn after_close_nothing_is_taken(mut h: Harness) {

@@ -3,7 +3,7 @@
 use deia::task::TaskStatus;
 
 use super::*;
-use crate::store::Ready;
+use crate::store::{Due, Ready};
 
 fn at_time(name: &str, second: i64) -> NewTask {
     NewTask {
@@ -12,12 +12,26 @@ fn at_time(name: &str, second: i64) -> NewTask {
     }
 }
 
+/// With two clocks that agree.
 async fn promote(h: &mut Harness, second: i64, limit: usize) -> (Vec<Ready>, Option<Timestamp>) {
-    let now = at(second);
-    match h.run(Op::Promote { now, limit }).await {
+    let (ready, due) = promote_by(h, second, second, limit).await;
+    (ready, earliest(due))
+}
+
+async fn promote_by(h: &mut Harness, wall: i64, steady: i64, limit: usize) -> (Vec<Ready>, Due) {
+    let op = Op::Promote {
+        now: at(wall),
+        steady: at(steady),
+        limit,
+    };
+    match h.run(op).await {
         Outcome::Promoted { ready, next_due } => (ready, next_due),
         other => panic!("{other:?}"),
     }
+}
+
+fn earliest(due: Due) -> Option<Timestamp> {
+    due.first.into_iter().chain(due.again).min()
 }
 
 async fn expire(h: &mut Harness, queued_before: i64, limit: usize) -> Vec<Seq> {
@@ -44,7 +58,7 @@ pub(in crate::store) async fn a_scheduled_task_waits_for_its_time(mut h: Harness
     assert!(matches!(h.run(lease(seq)).await, Outcome::Gone));
     let ready = h.store().ready_after("general".into(), None, 9).await;
     assert_eq!(ready.unwrap(), []);
-    assert_eq!(h.store().next_due().await.unwrap(), Some(at(10)));
+    assert_eq!(earliest(h.store().next_due().await.unwrap()), Some(at(10)));
 
     assert_eq!(promote(&mut h, 9, 9).await, (vec![], Some(at(10))));
     let (ready, next_due) = promote(&mut h, 10, 9).await;
@@ -55,7 +69,7 @@ pub(in crate::store) async fn a_scheduled_task_waits_for_its_time(mut h: Harness
         (record.status, record.not_before),
         (TaskStatus::Queued, None)
     );
-    assert_eq!(h.store().next_due().await.unwrap(), None);
+    assert_eq!(earliest(h.store().next_due().await.unwrap()), None);
     assert_eq!(h.lease(seq).await, 1);
 }
 
@@ -95,12 +109,11 @@ pub(in crate::store) async fn a_retry_may_wait_too(mut h: Harness) {
         ),
         "{outcome:?}"
     );
-    assert_eq!(h.store().next_due().await.unwrap(), Some(at(8)));
+    assert_eq!(earliest(h.store().next_due().await.unwrap()), Some(at(8)));
     let (ready, _) = promote(&mut h, 8, 9).await;
     assert_eq!(seqs(&ready), [seq]);
     assert_eq!(h.lease(seq).await, 2);
-    // One whose time has come by then is queued at once.
-    let outcome = h.finish(seq, 2, 9, retry(Counts::No, Some(at(9)))).await;
+    let outcome = h.finish(seq, 2, 9, retry(Counts::No, None)).await;
     assert!(
         matches!(
             outcome,
@@ -110,6 +123,26 @@ pub(in crate::store) async fn a_retry_may_wait_too(mut h: Harness) {
         ),
         "{outcome:?}"
     );
+}
+
+pub(in crate::store) async fn what_is_tried_again_waits_by_the_steady_clock(mut h: Harness) {
+    let first = h.submit(at_time("first", 10)).await;
+    let again = h.submit(task("again")).await;
+    h.lease(again).await;
+    let retry = retry(Counts::AsFailure, Some(at(20)));
+    h.finish(again, 1, 5, retry).await;
+    let due = Due {
+        first: Some(at(10)),
+        again: Some(at(20)),
+    };
+    assert_eq!(h.store().next_due().await.unwrap(), due);
+    // The wall clock was set ahead, then back.
+    let (ready, due) = promote_by(&mut h, 9, 19, 9).await;
+    assert_eq!((seqs(&ready), due.again), (vec![], Some(at(20))));
+    let (ready, due) = promote_by(&mut h, 1_000, 19, 9).await;
+    assert_eq!((seqs(&ready), due.first), (vec![first], None));
+    let (ready, due) = promote_by(&mut h, 0, 20, 9).await;
+    assert_eq!((seqs(&ready), due), (vec![again], Due::default()));
 }
 
 pub(in crate::store) async fn waiting_is_counted_from_when_it_became_ready(mut h: Harness) {

@@ -43,7 +43,7 @@ impl Engine {
             } => self.finish(*seq, *fence, *started_at, *at, end, choice.as_deref()),
             Op::Cancel { id, at } => self.cancel(id, *at),
             Op::Requeue { id, at } => self.requeue(id, *at),
-            Op::Promote { now, limit } => self.promote(*now, *limit),
+            Op::Promote { now, steady, limit } => self.promote(*now, *steady, *limit),
             Op::Expire {
                 queued_before,
                 at,
@@ -196,7 +196,7 @@ impl Engine {
             } => {
                 count_attempt(&mut row, *counts);
                 let before = row.status;
-                wait(&mut row, at, *not_before);
+                wait_again(&mut row, at, *not_before);
                 self.count_moved(before, row.status);
                 row.update(&self.conn)?;
                 return Ok(Outcome::Finished { status: row.status });
@@ -304,7 +304,12 @@ impl Engine {
 
 /// Lets a task wait: for its time, when that is still to come, else for a bot.
 fn wait(row: &mut TaskRow, at: Timestamp, not_before: Option<Timestamp>) {
-    row.not_before = not_before.filter(|time| *time > at);
+    wait_again(row, at, not_before.filter(|time| *time > at));
+}
+
+/// The same by whichever clock: for that time, where there is one, else for a bot.
+fn wait_again(row: &mut TaskRow, at: Timestamp, not_before: Option<Timestamp>) {
+    row.not_before = not_before;
     row.since = row.not_before.unwrap_or(at);
     row.status = match row.not_before {
         Some(_) => TaskStatus::Scheduled,

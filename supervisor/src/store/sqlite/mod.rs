@@ -56,8 +56,8 @@ use wal::Wal;
 use writer::{State, Writer};
 
 use super::{
-    Awaited, Committed, DemandCount, Learned, Leased, MessageCounts, MessageRecord, Op, Ready, Seq,
-    StatusCounts, Store, StoreError, TaskFilter, TaskRecord, Ticket,
+    Awaited, Committed, DemandCount, Due, Learned, Leased, MessageCounts, MessageRecord, Op, Ready,
+    Seq, StatusCounts, Store, StoreError, TaskFilter, TaskRecord, Ticket,
 };
 
 /// The schema this release brings a store to.
@@ -274,7 +274,7 @@ impl Store for SqliteStore {
         self.read(read::Reader::running)
     }
 
-    fn next_due(&self) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>> {
+    fn next_due(&self) -> BoxFuture<'static, Result<Due, StoreError>> {
         self.read(|reader| read::next_due(&reader.conn))
     }
 

@@ -3,7 +3,7 @@
 
 use deia::task::{Priority, TaskId, TaskStatus};
 use deia::time::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::codes;
 use super::fault::Fault;
@@ -14,7 +14,7 @@ use super::record::record;
 use super::row::{TaskRow, task_columns};
 use super::sweep::bound;
 use crate::store::{
-    DemandCount, Learned, Leased, MAX_COUNTED_AHEAD, Ready, Seq, TaskFilter, TaskRecord,
+    DemandCount, Due, Learned, Leased, MAX_COUNTED_AHEAD, Ready, Seq, TaskFilter, TaskRecord,
 };
 
 /// A status with fewer tasks than this is listed by its own index and sorted; with more, the
@@ -189,11 +189,23 @@ pub(super) const RUNNING: &str = concat!(
     " FROM tasks INDEXED BY tasks_running WHERE status = 2 ORDER BY seq"
 );
 
-pub(super) fn next_due(conn: &Connection) -> Result<Option<Timestamp>, Fault> {
-    let next: Option<i64> = conn
-        .prepare_cached("SELECT min(not_before) FROM tasks INDEXED BY tasks_due WHERE status = 0")?
-        .query_row([], |row| row.get(0))?;
-    Ok(next.map(Timestamp::from_micros))
+/// Each looks past those of the other kind that come before it.
+pub(super) fn next_due(conn: &Connection) -> Result<Due, Fault> {
+    let next = |sql: &str| -> Result<Option<Timestamp>, Fault> {
+        let mut statement = conn.prepare_cached(sql)?;
+        let next: Option<i64> = statement.query_row([], |row| row.get(0)).optional()?;
+        Ok(next.map(Timestamp::from_micros))
+    };
+    Ok(Due {
+        first: next(
+            "SELECT not_before FROM tasks INDEXED BY tasks_due WHERE status = 0 \
+             AND attempt = 0 ORDER BY not_before, seq LIMIT 1",
+        )?,
+        again: next(
+            "SELECT not_before FROM tasks INDEXED BY tasks_due WHERE status = 0 \
+             AND attempt > 0 ORDER BY not_before, seq LIMIT 1",
+        )?,
+    })
 }
 
 /// The status is part of the text, not a parameter: a partial index is used only when the query

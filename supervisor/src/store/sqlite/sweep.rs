@@ -13,19 +13,30 @@ use super::row::{TaskRow, task_columns};
 use crate::store::{Outcome, RELEASED_ERROR, Seq};
 
 impl Engine {
-    pub(super) fn promote(&mut self, now: Timestamp, limit: usize) -> Result<Outcome, Fault> {
+    pub(super) fn promote(
+        &mut self,
+        now: Timestamp,
+        steady: Timestamp,
+        limit: usize,
+    ) -> Result<Outcome, Fault> {
         let due = TaskRow::all(
             self.conn.prepare_cached(concat!(
                 "SELECT ",
                 task_columns!(),
-                " FROM tasks INDEXED BY tasks_due WHERE status = 0 AND not_before <= ?1 \
-                 ORDER BY not_before, seq LIMIT ?2"
+                " FROM tasks INDEXED BY tasks_due WHERE status = 0 \
+                 AND not_before <= max(?1, ?2) \
+                 AND not_before <= CASE attempt WHEN 0 THEN ?1 ELSE ?2 END \
+                 ORDER BY not_before, seq LIMIT ?3"
             ))?,
-            (now.as_micros(), bound(limit)),
+            (now.as_micros(), steady.as_micros(), bound(limit)),
         )?;
         let mut ready = Vec::with_capacity(due.len());
         for mut row in due {
             row.not_before = None;
+            // Its time was on the other clock.
+            if row.attempt > 0 {
+                row.since = now;
+            }
             self.turn(&mut row, TaskStatus::Queued)?;
             ready.push(row.ready(&self.conn, &mut self.names)?);
         }

@@ -47,6 +47,8 @@ pub(super) struct Proc {
     pub frames: Option<mpsc::Receiver<ToWorker>>,
     answer: Option<oneshot::Receiver<Answer>>,
     welcomed: Option<Box<Welcome>>,
+    /// ... on this connection: it says nothing before.
+    heard: bool,
     stopping: bool,
     /// It does nothing any more, and its heart does not beat.
     pub hung: bool,
@@ -83,6 +85,7 @@ impl Proc {
             frames: None,
             answer: None,
             welcomed: None,
+            heard: false,
             stopping: false,
             hung: false,
             liar: false,
@@ -156,6 +159,7 @@ impl World {
         }
         proc.orphan_since = None;
         proc.connection += 1;
+        proc.heard = false;
         (proc.says_at, proc.told_at) = (now, now);
         let (frames_to, frames) = mpsc::channel(FRAMES);
         let (answer_to, answer) = oneshot::channel();
@@ -350,6 +354,7 @@ impl World {
                 self.beats(pid, welcome.heartbeat_ms);
                 if let Some(proc) = self.procs.get_mut(&pid) {
                     proc.welcomed = Some(welcome);
+                    proc.heard = true;
                 }
                 if !self.fault(0.02) {
                     self.says(pid, Saying::Ready);
@@ -413,6 +418,7 @@ impl World {
         let Some(proc) = self.procs.get_mut(&pid) else {
             return;
         };
+        proc.heard = true;
         let keys: Vec<Key> = proc.attempts.keys().cloned().collect();
         let mut sayings = Vec::new();
         let mut unwanted = Vec::new();
@@ -542,7 +548,7 @@ impl World {
         }
         let (bot, text, liar) = (proc.bot.clone(), attempt.text.clone(), proc.liar);
         self.judge.said(key, &outcome, &bot, &text);
-        let connected = proc.line.is_some();
+        let connected = proc.line.is_some() && proc.heard;
         if !connected {
             return self.keep_results(pid);
         }
@@ -588,7 +594,7 @@ impl World {
 
     /// Sends something, in order.
     pub(super) fn says(&mut self, pid: u32, saying: Saying) {
-        let connected = |proc: &&Proc| proc.alive && proc.line.is_some();
+        let connected = |proc: &&Proc| proc.alive && proc.line.is_some() && proc.heard;
         let Some(proc) = self.procs.get(&pid).filter(connected) else {
             return;
         };

@@ -242,7 +242,9 @@ impl World {
         self.later(1_000, Happening::WantsAll);
     }
 
+    /// Again and again: a bot that there is not can't be started.
     pub(super) fn wants_all(&mut self) {
+        self.later(30_000, Happening::WantsAll);
         for id in ["all", "all-2", "all-3", "dev", "dev-2", "plan"] {
             let (id, act) = (id.to_owned(), BotAct::Start);
             let reply = oneshot::channel().0;

@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::store::conformance::model::Model;
 use crate::store::{
-    Awaited, Committed, DemandCount, Learned, LearnedRow, Leased, MessageCounts, MessageRecord, Op,
-    Outcome, Ready, Seq, StatusCounts, Store, StoreError, TaskFilter, TaskRecord, Ticket,
+    Awaited, Committed, DemandCount, Due, Learned, LearnedRow, Leased, MessageCounts,
+    MessageRecord, Op, Outcome, Ready, Seq, StatusCounts, Store, StoreError, TaskFilter,
+    TaskRecord, Ticket,
 };
 
 /// What the engine of one daemon meets.
@@ -217,7 +218,7 @@ impl Store for SimStore {
         now(self.disk().model.running())
     }
 
-    fn next_due(&self) -> BoxFuture<'static, Result<Option<Timestamp>, StoreError>> {
+    fn next_due(&self) -> BoxFuture<'static, Result<Due, StoreError>> {
         now(self.disk().model.next_due())
     }
 

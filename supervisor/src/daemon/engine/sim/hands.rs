@@ -11,6 +11,7 @@ use deia::wire::{Launch, Pulse};
 use super::super::edge::{Edge, Job};
 use super::super::fleet::Override;
 use crate::brain::Millis;
+use crate::brain::clock::Clocks;
 use crate::fleet::Run;
 use crate::fleet::exits::Watched;
 use crate::fleet::pulse::PulseReader;
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub epoch: Millis,
     /// How far the wall clock was set, in milliseconds.
     pub skew: i64,
+    /// ... at most.
+    pub furthest: i64,
     pub rng: fastrand::Rng,
     /// What the daemon asked for, in order.
     pub wishes: Vec<Wish>,
@@ -35,6 +38,8 @@ pub(super) struct Shared {
     pub pulses: BTreeMap<(String, Run), Pulse>,
     /// On disk.
     pub limits: Option<Override>,
+    /// On disk.
+    pub clocks: Option<Clocks>,
     /// On disk.
     pub stops: BTreeSet<String>,
 }
@@ -58,10 +63,12 @@ impl Hands {
             now: 0,
             epoch: 0,
             skew: 0,
+            furthest: 0,
             rng: fastrand::Rng::with_seed(seed),
             wishes: Vec::new(),
             pulses: BTreeMap::new(),
             limits: None,
+            clocks: None,
             stops: BTreeSet::new(),
         })))
     }
@@ -73,6 +80,11 @@ impl Hands {
     pub fn time(&self) -> Timestamp {
         let shared = self.shared();
         Timestamp::from_micros(WALL).plus_millis(shared.now as i64 + shared.skew)
+    }
+
+    /// The clock that nobody sets.
+    pub fn steady(&self) -> Timestamp {
+        Timestamp::from_micros(WALL).plus_millis(self.shared().now as i64)
     }
 
     fn wish(&self, wish: Wish) {
@@ -92,6 +104,14 @@ impl Edge for Hands {
 
     fn wall(&self) -> Timestamp {
         self.time()
+    }
+
+    fn up(&self) -> i64 {
+        self.shared().now as i64 * 1_000
+    }
+
+    fn boot(&self) -> String {
+        "boot".into()
     }
 
     fn chance(&mut self) -> f64 {
@@ -125,6 +145,10 @@ impl Edge for Hands {
 
     fn kept_limits(&mut self) -> io::Result<Option<Override>> {
         Ok(self.shared().limits)
+    }
+
+    fn kept_clocks(&mut self) -> Option<Clocks> {
+        self.shared().clocks.clone()
     }
 
     fn kept_stops(&mut self) -> io::Result<BTreeSet<String>> {

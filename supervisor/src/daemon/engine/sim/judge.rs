@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use deia::config::Config;
 use deia::task::{AttemptStatus, TaskId, TaskStatus};
+use deia::time::Timestamp;
 use deia::wire::{FailureKind, Outcome as Ending};
 
-use super::bots::Key;
+use super::bots::{Key, Proc};
 use super::disk::Disk;
 use super::world::{World, start_of};
 use crate::brain::Millis;
+use crate::fleet::exits::Origin;
 use crate::store::{Counts, End, Op, Outcome, Seq};
 
 /// What is remembered to judge by.
@@ -23,8 +25,29 @@ pub(super) struct Judge {
     accepted: BTreeMap<Seq, u32>,
     /// Queued again by an operator, so that counts began anew.
     requeued: BTreeMap<TaskId, u32>,
+    /// Waiting for their time: until when, by which clock.
+    not_before: BTreeMap<Seq, (Timestamp, Clock)>,
+    /// Since when tasks wait for a bot.
+    queued: BTreeMap<Seq, Millis>,
+    /// When the daemon or its disk was last not as it should be.
+    pub disturbed_at: Millis,
     pub healed_at: Millis,
     pub complaints: Vec<String>,
+}
+
+/// Whose time it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    Wall,
+    Steady,
+}
+
+/// When a commit is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub millis: Millis,
+    pub wall: Timestamp,
+    pub steady: Timestamp,
 }
 
 /// What there was before a commit.
@@ -73,16 +96,13 @@ impl Judge {
         before: Option<Before>,
         outcome: &Outcome,
         disk: &Disk,
-        config: &Config,
+        (config, now): (&Config, Now),
     ) {
+        self.judge_waiting(op, outcome, disk, (config, now));
         match (op, outcome) {
             (
                 Op::Finish {
-                    seq,
-                    fence,
-                    end,
-                    at,
-                    ..
+                    seq, fence, end, ..
                 },
                 Outcome::Finished { .. },
             ) => {
@@ -98,7 +118,7 @@ impl Judge {
                     bot.as_deref(),
                     end,
                     before,
-                    (*at, config),
+                    (config, now),
                 );
             }
             (Op::Lease { seq, .. }, Outcome::Leased { .. }) => {
@@ -113,6 +133,80 @@ impl Judge {
         }
     }
 
+    /// Nothing is made ready before its time, or long after it; nothing expires that has not waited.
+    fn judge_waiting(
+        &mut self,
+        op: &Op,
+        outcome: &Outcome,
+        disk: &Disk,
+        (config, now): (&Config, Now),
+    ) {
+        match (op, outcome) {
+            (Op::Promote { .. }, Outcome::Promoted { ready, .. }) => {
+                for ready in ready {
+                    self.judge_promoted(ready.seq, now);
+                }
+            }
+            (Op::Expire { .. }, Outcome::Expired(expired)) => {
+                // An end that waited for the disk counts from when it was.
+                let slack = 45_000;
+                let patience = config.tasks.queue_timeout_seconds * 1_000;
+                for ready in expired {
+                    let since = self.queued.get(&ready.seq).copied();
+                    let waited = since.map_or(Millis::MAX, |since| now.millis - since);
+                    if waited + slack < patience {
+                        let id = &ready.id;
+                        self.complain(format!("{id} expired after {waited} ms in the queue"));
+                    }
+                }
+            }
+            _ => {}
+        }
+        for task in &disk.model.tasks {
+            let seq = task.record.seq;
+            match task.record.status {
+                TaskStatus::Queued => {
+                    self.queued.entry(seq).or_insert(now.millis);
+                    self.not_before.remove(&seq);
+                }
+                TaskStatus::Scheduled => {
+                    let clock = match task.attempt() {
+                        0 => Clock::Wall,
+                        _ => Clock::Steady,
+                    };
+                    if let Some(at) = task.record.not_before {
+                        self.not_before.insert(seq, (at, clock));
+                    }
+                    self.queued.remove(&seq);
+                }
+                _ => {
+                    self.queued.remove(&seq);
+                    self.not_before.remove(&seq);
+                }
+            }
+        }
+    }
+
+    fn judge_promoted(&mut self, seq: Seq, now: Now) {
+        let Some((until, clock)) = self.not_before.remove(&seq) else {
+            return self.complain(format!("task {seq} was made ready and did not wait"));
+        };
+        let time = match clock {
+            Clock::Wall => now.wall,
+            Clock::Steady => now.steady,
+        };
+        let late = time.seconds_since(until);
+        // The commit is a moment after the look at the clock, and that may have been set since.
+        if clock == Clock::Steady && late < 0.0 {
+            self.complain(format!("task {seq} is tried again {} s too early", -late));
+        }
+        // A clock that was set is looked at within a minute.
+        let quiet = (now.millis - self.disturbed_at) as f64 / 1000.0;
+        if clock == Clock::Steady && late.min(quiet) > 65.0 {
+            self.complain(format!("task {seq} is tried again {late} s too late"));
+        }
+    }
+
     fn judge_finish(
         &mut self,
         (seq, id): (Seq, &TaskId),
@@ -120,7 +214,7 @@ impl Judge {
         bot: Option<&str>,
         end: &End,
         before: Before,
-        (at, config): (deia::time::Timestamp, &Config),
+        (config, now): (&Config, Now),
     ) {
         let key = (id.clone(), fence);
         let said = self.said.get(&key).cloned();
@@ -168,8 +262,8 @@ impl Judge {
                 not_before, counts, ..
             } => {
                 let [_, most] = config.tasks.retry_backoff_seconds;
-                let wait = not_before.map_or(0.0, |until| until.seconds_since(at));
-                if wait < 0.0 || wait > most + 0.001 {
+                let wait = not_before.map_or(0.0, |until| until.seconds_since(now.steady));
+                if wait > most + 0.001 {
                     self.complain(format!("{id} is to wait {wait} s"));
                 }
                 let dead = match counts {
@@ -302,7 +396,16 @@ impl World {
                     "{id} has {has} tasks, {held} are noted, {load} of its slots are taken"
                 ));
             }
-            if load > bot.terms.slots as usize && bot.machine.takes_tasks() {
+            // One of an earlier daemon may have a result that was not taken, and a new task in its place.
+            let known = |proc: &&Proc| proc.watched.map(|(_, run, _)| run) == Some(bot.run);
+            let proc = self
+                .procs
+                .values()
+                .filter(|proc| proc.bot == **id)
+                .find(known);
+            let here = |proc: &Proc| matches!(proc.watched, Some((_, _, Origin::Here)));
+            let takes = bot.machine.takes_tasks() && proc.is_some_and(here);
+            if load > bot.terms.slots as usize && takes {
                 return Some(format!(
                     "{id} has {load} tasks, and {} slots",
                     bot.terms.slots

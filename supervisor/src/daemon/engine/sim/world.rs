@@ -25,7 +25,7 @@ use super::bots::{Key, Proc, Saying};
 use super::clients::Asked;
 use super::disk::{Disk, Health, SimStore};
 use super::hands::{Hands, Wish};
-use super::judge::Judge;
+use super::judge::{Judge, Now};
 use crate::brain::Millis;
 use crate::brain::scale::Host;
 use crate::brain::window::LANE_TASKS;
@@ -156,7 +156,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let hands = Hands::new(seed);
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
-        let room = if rng.u8(..) < 40 { 8 } else { 10_000 };
+        let room = if rng.u8(..) < 40 { 40 } else { 10_000 };
         Self {
             config: Arc::new(configuration(&mut rng)),
             disk: Arc::new(Mutex::new(Disk::new(room))),
@@ -395,6 +395,7 @@ impl World {
     }
 
     fn daemon_starts(&mut self) {
+        self.judge.disturbed_at = self.now();
         self.starting = false;
         if self.daemon.is_some() {
             return;
@@ -638,6 +639,7 @@ impl World {
                 };
                 self.turn(|engine| engine.internal(Internal::LimitsKept(kept)));
             }
+            Job::KeepClocks(clocks) => self.hands.shared().clocks = Some(clocks),
             Job::ForgetLimits => self.hands.shared().limits = None,
             Job::KeepStops(stops) => {
                 self.hands.shared().stops = stops.bots;
@@ -673,6 +675,9 @@ impl World {
     // --- the disk -------------------------------------------------------------------------------
 
     fn commits(&mut self) {
+        if self.disk().health != Health::Works {
+            self.judge.disturbed_at = self.now();
+        }
         let waiting = std::mem::take(&mut self.disk().waiting);
         let most = waiting.len() as u64;
         let taken = match self.chance(0.3) {
@@ -714,13 +719,19 @@ impl World {
 
     /// One transaction.
     fn commit_now(&mut self, ops: Vec<(Ticket, Op)>) -> Committed {
+        let millis = self.now();
         let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         let mut outcomes = Vec::new();
+        let now = Now {
+            millis,
+            wall: self.hands.time(),
+            steady: self.hands.steady(),
+        };
         for (ticket, op) in ops {
             let before = self.judge.before(&op, &disk);
             let outcome = disk.apply(op.clone());
             self.judge
-                .committed(&op, before, &outcome, &disk, &self.config);
+                .committed(&op, before, &outcome, &disk, (&self.config, now));
             outcomes.push((ticket, Ok(outcome)));
         }
         outcomes
@@ -764,9 +775,11 @@ impl World {
                 };
             }
             Fault::ClockJumps => {
-                let days = 0 * (self.within(0, 20) as i64 - 10);
+                let days = self.within(0, 20) as i64 - 10;
                 let skew = days * 86_400_000;
-                self.hands.shared().skew += skew;
+                let mut shared = self.hands.shared();
+                shared.skew += skew;
+                shared.furthest = shared.furthest.max(shared.skew);
             }
             Fault::BotDies => {
                 if let Some(pid) = some_bot(self) {
@@ -798,6 +811,11 @@ impl World {
     fn heals(&mut self) {
         self.healing = true;
         self.judge.healed_at = self.now();
+        {
+            // No client has named a time that does not come now.
+            let mut shared = self.hands.shared();
+            shared.skew = shared.furthest;
+        }
         let mut disk = self.disk();
         if disk.health == Health::Fails {
             disk.health = Health::Works;
@@ -906,7 +924,7 @@ fn configuration(rng: &mut fastrand::Rng) -> Config {
     config.supervision.quarantine_probe_seconds = 20.0;
     config.tasks.retry_backoff_seconds = [0.2, 5.0];
     if rng.u8(..) < 60 {
-        config.tasks.queue_timeout_seconds = 20;
+        config.tasks.queue_timeout_seconds = 60;
     }
     if rng.u8(..) < 40 {
         config.tasks.max_kept = 5;

@@ -1,0 +1,162 @@
+//! The wall clock, and how far it can be believed.
+//!
+//! People name times on the wall clock, so `not_before` is compared with it. But a wall clock is set: by
+//! a time server after a start without one, by an operator, by a virtual machine that was asleep. What
+//! the daemon itself measures must not move with it:
+//!
+//! | what | by |
+//! |---|---|
+//! | a running attempt's time-outs, restarts of bots | the monotonic clock alone |
+//! | the back-off before a retry | the *steady* clock, which goes on where the wall clock jumps |
+//! | how long a task has waited or has been kept | the wall clock, less the steps forward of that time |
+//!
+//! The steady clock reads like the wall clock until that is set for the first time. It is the kernel's
+//! time since boot and a constant, so daemons of one boot share it; over a boot the constant is chosen so
+//! that it is as far from the wall clock as it was before.
+
+use std::collections::VecDeque;
+
+use deia::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Millis;
+
+/// Less than this is no step: clocks are read one after the other, and are steered.
+const STEP_MICROS: i64 = 1_000_000;
+
+/// Steps that are remembered.
+const MAX_STEPS: usize = 32;
+
+/// What is known of the two clocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// Which boot of the host `boot_at` is of.
+    boot: String,
+    /// What the steady clock said when the host was started, in microseconds.
+    boot_at: i64,
+    /// How far the wall clock is ahead of the steady one, as far as that was seen.
+    ahead: i64,
+    steps: VecDeque<Step>,
+}
+
+/// The wall clock was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// When, on the steady clock.
+    pub at: Timestamp,
+    /// By how many microseconds; back where it is negative.
+    pub by: i64,
+}
+
+impl Clocks {
+    /// In this boot of the host, which has lasted for `up` microseconds: what an earlier daemon kept, or
+    /// clocks that agree.
+    pub fn new(kept: Option<Self>, boot: &str, up: i64, wall: Timestamp) -> Self {
+        match kept {
+            Some(kept) if kept.boot == boot => kept,
+            Some(kept) => Self {
+                boot: boot.to_owned(),
+                boot_at: wall.as_micros() - kept.ahead - up,
+                ..kept
+            },
+            None => Self {
+                boot: boot.to_owned(),
+                boot_at: wall.as_micros() - up,
+                ahead: 0,
+                steps: VecDeque::new(),
+            },
+        }
+    }
+
+    /// The steady clock, `up` microseconds after the host was started.
+    pub fn steady(&self, up: i64) -> Timestamp {
+        Timestamp::from_micros(self.boot_at.saturating_add(up))
+    }
+
+    /// Looks at both clocks; the step, where the wall clock was set since the last look.
+    pub fn look(&mut self, wall: Timestamp, steady: Timestamp) -> Option<Step> {
+        let ahead = wall.as_micros() - steady.as_micros();
+        let by = ahead - self.ahead;
+        if by.abs() < STEP_MICROS {
+            return None;
+        }
+        self.ahead = ahead;
+        let step = Step { at: steady, by };
+        if self.steps.len() == MAX_STEPS {
+            self.steps.pop_front();
+        }
+        self.steps.push_back(step);
+        Some(step)
+    }
+
+    /// The time on the wall clock that is surely `ago` past: of what was written down before it, `ago` has
+    /// really passed. Steps forward since then count as no time; so what was written down after such a step
+    /// may seem younger than it is, but nothing seems older.
+    pub fn before(&self, wall: Timestamp, steady: Timestamp, ago: Millis) -> Timestamp {
+        let ago = i64::try_from(ago).unwrap_or(i64::MAX);
+        let since = steady.plus_millis(ago.saturating_neg());
+        let recent = self.steps.iter().filter(|step| step.at >= since);
+        let forward: i64 = recent.map(|step| step.by.max(0)).sum();
+        Timestamp::from_micros(wall.as_micros().saturating_sub(forward))
+            .plus_millis(ago.saturating_neg())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400_000_000;
+    const HOUR: Millis = 3_600_000;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(micros)
+    }
+
+    fn clocks() -> Clocks {
+        Clocks::new(None, "one", 500, at(100 * DAY))
+    }
+
+    #[test]
+    fn they_agree_until_one_is_set() {
+        let mut clocks = clocks();
+        assert_eq!(clocks.steady(500), at(100 * DAY));
+        assert_eq!(clocks.look(at(100 * DAY + 900), clocks.steady(700)), None);
+        let (wall, steady) = (at(110 * DAY), clocks.steady(500));
+        let step = clocks.look(wall, steady).unwrap();
+        assert_eq!(step.by, 10 * DAY);
+        assert_eq!(clocks.look(wall, steady), None, "it is known");
+        assert_eq!(clocks.look(at(100 * DAY), steady).unwrap().by, -10 * DAY);
+    }
+
+    #[test]
+    fn a_step_forward_makes_nothing_old() {
+        let mut clocks = clocks();
+        let hour = i64::try_from(HOUR).unwrap() * 1000;
+        let wall = at(110 * DAY);
+        clocks.look(wall, clocks.steady(500));
+        let steady = clocks.steady(500);
+        assert_eq!(clocks.before(wall, steady, HOUR), at(100 * DAY - hour));
+        // After an hour nothing from before the step is younger than an hour.
+        let (wall, steady) = (at(110 * DAY + hour + 1), clocks.steady(500 + hour + 1));
+        assert_eq!(clocks.before(wall, steady, HOUR), at(110 * DAY + 1));
+    }
+
+    #[test]
+    fn a_step_back_makes_nothing_old_either() {
+        let mut clocks = clocks();
+        let wall = at(90 * DAY);
+        clocks.look(wall, clocks.steady(500));
+        assert_eq!(clocks.before(wall, clocks.steady(500), 0), wall);
+    }
+
+    #[test]
+    fn daemons_of_one_boot_share_the_steady_clock_and_the_next_boot_goes_on() {
+        let mut kept = clocks();
+        kept.look(at(110 * DAY), kept.steady(500));
+        let same = Clocks::new(Some(kept.clone()), "one", 900, at(777 * DAY));
+        assert_eq!(same, kept);
+        let next = Clocks::new(Some(kept), "two", 20, at(111 * DAY));
+        assert_eq!(next.steady(20), at(101 * DAY));
+    }
+}
