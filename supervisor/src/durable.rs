@@ -1,4 +1,6 @@
-//! Small files that must be there whole after a power cut: the old one or the new one.
+//! What must still be so after a power cut: small files, the old one or the new one and whole; removals;
+//! names. A name is on disk when its *directory* was synced, whatever was synced of the file itself
+//! (fsync(2)).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -10,7 +12,6 @@ use std::path::Path;
 /// # Errors
 /// Those of the file system; the old file is then still there.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let mut file = OpenOptions::new()
@@ -22,6 +23,30 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
+    sync_directory_of(path)
+}
+
+/// Removes a file and syncs its directory; one that is not there is as good.
+///
+/// # Errors
+/// Those of the file system: then it may be there again after a power cut.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        // Also where it had gone already: by one who was killed before this.
+        _ => sync_directory_of(path),
+    }
+}
+
+/// Syncs the directory that something is in: its name there is on disk.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
     File::open(directory)?.sync_all()
 }
 
@@ -38,5 +63,8 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"short");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         assert!(write(&directory.path().join("missing/x"), b"").is_err());
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

@@ -1,5 +1,6 @@
 //! Where things are under HOME.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,7 +38,8 @@ impl Home {
         }
     }
 
-    /// Makes what is missing: 0750, secrets and the bots' socket directory 0700.
+    /// Makes what is missing: 0750, secrets and the bots' socket directory 0700. What is in them is worth
+    /// nothing after a power cut that takes the directory, so their names are on disk when this returns.
     ///
     /// # Errors
     /// Names the directory.
@@ -59,12 +61,33 @@ impl Home {
             &self.hive().join("responses"),
             &self.hive().join("controls"),
         ];
+        // Those of the home also where they were there: an earlier daemon may have been killed before it
+        // had synced them. Others only where a directory is made in them: they may be closed to us.
+        let mut synced = BTreeSet::new();
+        for directory in open {
+            let above = directory.ancestors().skip(1);
+            match directory.starts_with(&self.root) {
+                true => synced.extend(above.take_while(|path| path.starts_with(&self.root))),
+                false => synced.extend(made_in(directory)),
+            }
+        }
+        let synced: Vec<PathBuf> = synced
+            .into_iter()
+            .map(Path::to_owned)
+            .chain(made_in(&self.root).map(Path::to_owned))
+            .collect();
         for directory in open {
             create(directory, 0o750)?;
         }
         create(&self.run.join("bots"), 0o700)?;
         create(&deia.join("bots"), 0o700)?;
-        create(&deia.join("secrets"), 0o700)
+        create(&deia.join("secrets"), 0o700)?;
+        for directory in synced {
+            File::open(&directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(|e| named(&directory, &e))?;
+        }
+        Ok(())
     }
 
     /// `.deia`.
@@ -201,6 +224,12 @@ impl HomeLock {
     pub fn try_clone(&self) -> io::Result<OwnedFd> {
         self.0.as_fd().try_clone_to_owned()
     }
+}
+
+/// The directories that something will be made in, so that this one is there.
+fn made_in(directory: &Path) -> impl Iterator<Item = &Path> {
+    let missing = directory.ancestors().take_while(|path| !path.exists());
+    missing.filter_map(Path::parent)
 }
 
 fn create(directory: &Path, mode: u32) -> io::Result<()> {

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::due::Stamp;
 use super::name;
+use crate::durable;
 
 /// Names that are tried before giving up.
 const MAX_TRIES: u32 = 10_000;
@@ -45,14 +46,15 @@ pub enum Reading {
     TooLarge(u64),
 }
 
-/// Makes a folder (0750), if it is missing.
+/// Makes a folder (0750), if it is missing. On disk: whoever puts a file there syncs that folder and no other.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn make(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o750).create(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
+        Err(e) => Err(e),
+        Ok(()) => durable::sync_directory_of(path),
     }
 }
 

@@ -138,6 +138,8 @@ impl Ledger {
             ledger.stale = true;
         }
         ledger.tend(&HashSet::new());
+        // What is appended is nothing without the file's name.
+        durable::sync_directory_of(path)?;
         Ok(ledger)
     }
 

@@ -222,10 +222,7 @@ fn keep_limits(path: &Path, wanted: Option<Override>) -> io::Result<()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     match wanted {
-        None => match std::fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        },
+        None => crate::durable::remove(path),
         Some(wanted) => {
             let text = serde_json::to_string(&wanted).map_err(io::Error::other)?;
             crate::durable::write(path, text.as_bytes())
