@@ -34,6 +34,7 @@ pub struct Builder {
     environment: Vec<(OsString, OsString)>,
     arguments: Vec<OsString>,
     open_files: Option<u32>,
+    below: Option<PathBuf>,
 }
 
 impl Builder {
@@ -63,6 +64,12 @@ impl Builder {
         self
     }
 
+    /// Where its home is made, instead of the directory for temporary files.
+    pub fn below(mut self, directory: &Path) -> Self {
+        self.below = Some(directory.to_owned());
+        self
+    }
+
     /// Starts it and waits until it answers; fails the test, showing what it said, if it doesn't.
     #[track_caller]
     pub fn start(self) -> Daemon {
@@ -88,8 +95,9 @@ impl Builder {
         (status, daemon.said())
     }
 
-    fn prepare(self) -> Daemon {
-        let home = temporary_home();
+    /// Its home with its configuration, and nothing started yet.
+    pub fn prepare(self) -> Daemon {
+        let home = temporary_home(self.below.as_deref());
         let given = self.config.unwrap_or_default();
         let has = |key: &str| given.lines().any(|line| line.starts_with(key));
         let mut config = given.clone();
@@ -136,6 +144,7 @@ impl Daemon {
             environment: Vec::new(),
             arguments: Vec::new(),
             open_files: None,
+            below: None,
         }
     }
 
@@ -268,13 +277,19 @@ impl Daemon {
         self.must_leave_nothing = false;
     }
 
+    /// How it has ended, if it has.
+    #[track_caller]
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut().expect("the daemon was started");
+        child.try_wait().expect("it can be waited for")
+    }
+
     /// Starts it again on the same home, after a kill or a stop.
     #[track_caller]
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "the daemon still runs: stop it first");
         self.spawn();
         self.await_answer();
-        self.must_leave_nothing = true;
     }
 
     /// SIGTERM, and waits for its end.
@@ -300,7 +315,8 @@ impl Daemon {
         format!("{}{}", self.read("stdout.log"), self.read("stderr.log"))
     }
 
-    fn spawn(&mut self) {
+    /// Starts it and waits for nothing.
+    pub fn spawn(&mut self) {
         let log = |name| {
             let path = self.home().join(name);
             let file = File::options().create(true).append(true).open(path);
@@ -331,8 +347,9 @@ impl Daemon {
         self.child = Some(command.spawn().expect("deia starts"));
     }
 
+    /// Waits until it answers; fails the test, showing what it said, if it doesn't.
     #[track_caller]
-    fn await_answer(&mut self) {
+    pub fn await_answer(&mut self) {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let answer = self.admin().try_request("GET", "/health", &[], None);
@@ -355,6 +372,7 @@ impl Daemon {
         let status = self.get("/status").ok();
         let port = status["port"].as_u64().expect("a port");
         self.port = u16::try_from(port).expect("a port");
+        self.must_leave_nothing = true;
     }
 
     /// Ends the daemon and everything of this home; returns what it had left behind.
@@ -420,10 +438,10 @@ pub fn deia_program() -> PathBuf {
     path
 }
 
-fn temporary_home() -> TempDir {
+fn temporary_home(below: Option<&Path>) -> TempDir {
     let mut builder = tempfile::Builder::new();
     builder.prefix("deia-");
-    let directory = std::env::temp_dir();
+    let directory = below.map_or_else(std::env::temp_dir, Path::to_owned);
     let fits = directory.as_os_str().len() + "/deia-XXXXXX".len() <= MAX_HOME_BYTES;
     let home = match fits {
         true => builder.tempdir_in(directory),
