@@ -5,7 +5,7 @@
 //!                             |  '-> wal.rs -> checkpointer.rs (thread)
 //!                             '----> Committed
 //!  reads   -> pool.rs  -> read.rs (a few read-only connections on blocking threads)
-//!  open    -> files.rs (look, lock) -> open.rs -> migrate.rs
+//!  open    -> files.rs (look, lock) -> log.rs -> open.rs -> migrate.rs
 //! ```
 //!
 //! Owns `deia.db` and what SQLite puts beside it. A row that is not as it was written is an error,
@@ -18,6 +18,7 @@ mod error;
 mod fault;
 mod files;
 mod learned;
+mod log;
 mod messages;
 mod meta;
 mod migrate;

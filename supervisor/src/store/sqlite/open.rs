@@ -15,12 +15,14 @@ use rusqlite::{Connection, OpenFlags};
 use super::codes;
 use super::engine::Engine;
 use super::error::OpenError;
-use super::fault::Fault;
+use super::fault::{Fault, Reach};
 use super::files::{self, Found, LastEnd};
+use super::log;
 use super::meta;
 use super::migrate::{self, Migration};
 use super::names::Names;
 use super::read::Reader;
+use super::wal;
 use crate::store::{Seq, StatusCounts};
 
 /// Only a backup or a program run by hand can hold a lock, and only for moments.
@@ -28,6 +30,10 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements a connection keeps prepared; more than there are.
 const CACHED_STATEMENTS: usize = 64;
+
+/// A store up to this size is checked at every start, each index against its table: a lookup through an
+/// index that has lost an entry would say that a task is not there, and no row's sum can tell.
+const INDEXES_CHECKED_BYTES_MAX: u64 = 16 << 20;
 
 /// After an unclean end a store up to this size is checked whole before it is used (about a
 /// quarter of a second); a larger one as it is read (page structure, and each row by its sum).
@@ -42,12 +48,22 @@ pub(super) fn engine(path: &Path, migrations: &[Migration]) -> Result<Engine, Op
             (0, LastEnd::Clean)
         }
     };
+    if end == LastEnd::Unclean {
+        log::check(path)?;
+    }
     files::make_private(path)?;
     let fault = |fault: Fault| OpenError::from_fault(path, &fault);
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         .map_err(|e| fault(e.into()))?;
     match end {
+        _ if bytes == 0 => {}
+        _ if bytes <= INDEXES_CHECKED_BYTES_MAX => {
+            check(&conn, path, "PRAGMA integrity_check(1)")?;
+            // It has read every page, and nobody is going to.
+            conn.execute_batch("PRAGMA shrink_memory")
+                .map_err(|e| fault(e.into()))?;
+        }
         LastEnd::Clean => {}
         LastEnd::Unclean if bytes <= CHECKED_BYTES_MAX => {
             check(&conn, path, "PRAGMA quick_check(1)")?;
@@ -57,6 +73,9 @@ pub(super) fn engine(path: &Path, migrations: &[Migration]) -> Result<Engine, Op
     migrate::migrate(&conn, path, migrations)?;
     // A copy made for a backup has no log of its own.
     use_log(&conn).map_err(fault)?;
+    if end == LastEnd::Unclean {
+        begin_log_anew(&conn).map_err(fault)?;
+    }
     // Makes the log and its entry in the directory. SQLite syncs that, too, but does not say when it
     // failed, and every commit from now on is in that file.
     meta::bump(&conn, meta::PROBE).map_err(fault)?;
@@ -142,6 +161,16 @@ fn use_log(conn: &Connection) -> Result<(), Fault> {
         Ok(())
     } else {
         Err(Fault::NoLog(mode))
+    }
+}
+
+/// Copies a recovered log into the database and empties it. What a commit that was cut short has left in it
+/// would else stand behind later commits, where `log.rs` takes it for the proof of damage.
+fn begin_log_anew(conn: &Connection) -> Result<(), Fault> {
+    match wal::run(conn, "PRAGMA wal_checkpoint(TRUNCATE)") {
+        // A full disk: it is as good in the log.
+        Err(fault) if fault.reach() == Reach::Engine => Err(fault),
+        _ => Ok(()),
     }
 }
 

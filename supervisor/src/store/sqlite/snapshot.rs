@@ -10,6 +10,7 @@ use super::error::OpenError;
 use super::fault::Fault;
 use super::files::{self, Found, LastEnd};
 use super::learned;
+use super::log;
 use super::messages;
 use super::meta;
 use super::migrate;
@@ -64,7 +65,10 @@ pub(super) fn verify(path: &Path) -> Result<Verified, OpenError> {
         LastEnd::Clean => {
             Connection::open_with_flags(immutable_uri(path), mode | OpenFlags::SQLITE_OPEN_URI)
         }
-        LastEnd::Unclean => Connection::open_with_flags(path, mode),
+        LastEnd::Unclean => {
+            log::check(path)?;
+            Connection::open_with_flags(path, mode)
+        }
     }
     .map_err(|e| fault(e.into()))?;
     open::check(&conn, path, "PRAGMA integrity_check(1)")?;
