@@ -18,8 +18,9 @@ test *ARGS='--workspace':
 # The fault tests at full size (docs/PERFORMANCE.md names them), half an hour of chaos last: about an hour.
 soak:
     DEIA_SOAK=1 cargo test --release --workspace --no-fail-fast \
-        --test crash --test adoption --test ends --test upgrade --test pid_reuse --test starved \
+        --test crash --test power --test adoption --test ends --test upgrade --test pid_reuse --test starved \
         --test limits --test sandbox --test systemd -- --nocapture
+    DEIA_SOAK=1 cargo test --release -p deia-supervisor --lib flips -- --nocapture
     DEIA_SOAK=1 cargo test --release --test chaos -- --nocapture
 
 # Formatting, lints and shell scripts.
