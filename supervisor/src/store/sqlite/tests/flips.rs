@@ -80,7 +80,7 @@ fn steps(store: &SqliteStore) -> Vec<Vec<Op>> {
         bot_id: n.is_multiple_of(7).then(|| BOTS[n % 2].into()),
         pool: n.is_multiple_of(2).then(|| "coder".into()),
         metadata: n.is_multiple_of(5).then(|| format!("{{\"n\":{n}}}")),
-        not_before: (n % 8 == 0).then(|| at(1 << 40)),
+        not_before: n.is_multiple_of(8).then(|| at(1 << 40)),
         submitted_at: at(n as i64),
         ..task(&name(n))
     };
@@ -93,10 +93,10 @@ fn steps(store: &SqliteStore) -> Vec<Vec<Op>> {
     };
     let result = |n: usize| TaskResult {
         output: format!("the output of {n} ").repeat(1 + n * 5),
-        truncated: n % 3 == 0,
+        truncated: n.is_multiple_of(3),
         usage: deia::wire::Usage::default(),
         backend: "echo".into(),
-        model: (n % 2 == 0).then(|| "m".into()),
+        model: n.is_multiple_of(2).then(|| "m".into()),
     };
     let failed = |n: usize| End::Retry {
         status: AttemptStatus::Failed,
@@ -114,9 +114,9 @@ fn steps(store: &SqliteStore) -> Vec<Vec<Op>> {
         to_bot: BOTS[n % 3].into(),
         content: format!("message {n} ").repeat(1 + n),
         priority: Priority::ALL[n % 4],
-        metadata: (n % 4 == 0).then(|| format!("{{\"m\":{n}}}")),
+        metadata: n.is_multiple_of(4).then(|| format!("{{\"m\":{n}}}")),
         created_at: at(100 + n as i64),
-        ttl_seconds: if n % 5 == 0 { 1 } else { 100_000 },
+        ttl_seconds: if n.is_multiple_of(5) { 1 } else { 100_000 },
     };
     let learned = |n: usize| LearnedRow {
         bot: BOTS[n % 3].into(),
