@@ -21,9 +21,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .mode(0o600)
         .open(&temporary)?;
     file.write_all(bytes)?;
+    deia::failpoint!("durable.written", path);
     file.sync_all()?;
+    deia::failpoint!("durable.synced", path);
     fs::rename(&temporary, path)?;
-    sync_directory_of(path)
+    deia::failpoint!("durable.renamed", path);
+    sync_directory_of(path)?;
+    deia::failpoint!("durable.directory_synced", path);
+    Ok(())
 }
 
 /// Removes a file and syncs its directory; one that is not there is as good.

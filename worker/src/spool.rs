@@ -109,12 +109,18 @@ pub fn write(directory: &Path, record: &Record, secret: &Secret) -> io::Result<P
             .truncate(true)
             .mode(0o600)
             .open(&partial)?;
+        deia::failpoint!("worker.spool.created");
         file.write_all(&MAGIC)?;
         file.write_all(&mac(secret, &body).finalize().into_bytes())?;
         file.write_all(&body)?;
+        deia::failpoint!("worker.spool.written");
         file.sync_all()?;
+        deia::failpoint!("worker.spool.synced");
         fs::rename(&partial, &path)?;
-        File::open(directory)?.sync_all()
+        deia::failpoint!("worker.spool.renamed");
+        File::open(directory)?.sync_all()?;
+        deia::failpoint!("worker.spool.kept");
+        Ok(())
     })();
     if written.is_err() {
         // What is left over is no result and is removed with the next look.

@@ -136,6 +136,7 @@ impl<F: Fn(&Config)> Owner<F> {
         let seen = tokio::task::spawn_blocking(move || probe.run())
             .await
             .ok()?;
+        deia::failpoint!("reload.seen");
         let reload = self.settings.apply(seen);
         if matches!(reload, Reload::Applied { .. }) {
             let config = self.settings.current();
@@ -150,7 +151,9 @@ impl<F: Fn(&Config)> Owner<F> {
             self.log.set_level(log_level(&config));
             (self.applied)(&config);
         }
+        deia::failpoint!("reload.applied");
         self.save().await;
+        deia::failpoint!("reload.saved");
         self.shown.send_replace(shown(&self.settings));
         log_reload(&reload, &self.settings);
         Some(self.settings.reload_answer(&reload, Timestamp::now()))

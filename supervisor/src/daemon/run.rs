@@ -70,6 +70,9 @@ pub fn run(options: Options) -> ExitCode {
         Ok(handover) => handover,
         Err(e) => return fail(&Failure::new(1, format!("what was handed over: {e}"))),
     };
+    if handover.is_some() {
+        deia::failpoint!("upgrade.arrived");
+    }
     let invoked = match &handover {
         Some(handover) => handover.invoked.clone(),
         None => invoked_path(),
@@ -148,6 +151,7 @@ impl Serve {
         let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let home = Home::new(root, &current.persistence, runtime_directory);
         let lock = prepare(&home, handover)?;
+        deia::failpoint!("start.locked");
         let level = reload::log_level(&current);
         let log = logs::init(&home.logs, &current.logging, level, Console::Auto)
             .map_err(|e| Failure::new(1, e.to_string()))?;

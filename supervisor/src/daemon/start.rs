@@ -119,6 +119,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
     let key = FleetKey::load_or_create(&home.fleet_key())?;
     let results = Results::new(&home.spool(), key.clone());
     let listeners = Listeners::open(&home, config.http.listen, handover).await?;
+    deia::failpoint!("start.listening");
     let address = listeners.tcp.local_addr()?;
     let (resumed_tcp, resumed_admin) = resume(handover)?;
     let (committed_to, committed) = mpsc::channel(MAX_COMMITTED);
@@ -135,6 +136,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
     let sqlite = Arc::new(opened.map_err(io::Error::other)?);
     let store: Arc<dyn Store> = sqlite.clone();
     let estate = looked.await.map_err(io::Error::other)?;
+    deia::failpoint!("start.opened");
 
     let (commands_to, commands) = mpsc::channel(MAX_COMMANDS);
     let (events_to, events) = mpsc::channel(MAX_EVENTS);
@@ -300,6 +302,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         home = %home.root.display(),
         "deia is ready"
     );
+    deia::failpoint!("start.ready");
     became_ready(&releases, &invoked, handover.is_some()).await;
     // Nobody may be listening: then there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -413,9 +416,11 @@ impl Daemon {
         if !matches!(ended, Ok(Ok(Ended::Left))) {
             return finish(ended, self.store, &self.home, &self.pids, &self.fleet).await;
         }
+        deia::failpoint!("upgrade.left");
         let store = self.store;
         // A panic in it was reported by the runtime; what was acknowledged is on disk.
         drop(tokio::task::spawn_blocking(move || store.close()).await);
+        deia::failpoint!("upgrade.closed");
         let sockets = match self.listeners.sockets(&self.lock) {
             Ok(sockets) => sockets,
             Err(e) => {
@@ -477,12 +482,14 @@ async fn finish(
     pids: &BotPids,
     fleet: &Arc<str>,
 ) -> ExitCode {
+    deia::failpoint!("stop.ended");
     let (pids, fleet) = (pids.clone(), fleet.clone());
     let closed = tokio::task::spawn_blocking(move || {
         strays::end_all(&pids, &fleet, STRAYS_GRACE);
         store.close();
     })
     .await;
+    deia::failpoint!("stop.closed");
     for socket in [home.bots_socket(), home.admin_socket()] {
         // One that is left over is replaced at the next start.
         let _ = std::fs::remove_file(socket);

@@ -52,9 +52,11 @@ impl Results {
     /// It is durable, or of no use any more.
     pub fn put_away(path: PathBuf) {
         tokio::task::spawn_blocking(move || {
+            deia::failpoint!("results.remove.before");
             if let Err(e) = spool::remove(&path) {
                 tracing::warn!(event = "result_not_removed", path = %path.display(), error = %e, "a result that was taken over could not be removed; it is refused as late from now on");
             }
+            deia::failpoint!("results.remove.after");
         });
     }
 

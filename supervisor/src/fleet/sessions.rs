@@ -353,10 +353,12 @@ async fn write_frames(stream: Arc<Stream>, mut outgoing: mpsc::Receiver<ToWorker
                 tracing::error!(event = "frame_not_sent", error = %e, "a frame could not be encoded");
             }
         }
+        deia::failpoint!("frames.before");
         // A bot that is gone is noticed by the reader.
         if send.write_all(&bytes).await.is_err() {
             return;
         }
+        deia::failpoint!("frames.after");
         if bytes.capacity() > 256 * 1024 {
             bytes = Vec::new();
         }

@@ -155,6 +155,7 @@ fn run(
     events: &mpsc::Sender<FleetEvent>,
 ) {
     while let Some(request) = waiting.blocking_recv() {
+        deia::failpoint!("spawn.before");
         let mut result = start(executable, key, bots, &request);
         // The kernel takes its time for the move (10 ms), so the bot gets ready meanwhile. It is given
         // tasks when this thread has reported it. It is not reaped before, so the pid is still its own.
@@ -169,6 +170,7 @@ fn run(
         if events.blocking_send(spawned).is_err() {
             return;
         }
+        deia::failpoint!("spawn.reported");
     }
 }
 
@@ -206,10 +208,13 @@ fn start(
         .stdout(output)
         .stderr(errors)
         .process_group(0);
+    #[cfg(debug_assertions)]
+    command.envs(deia::failpoint::for_a_bot());
     let mut child = bots
         .start(|| command.spawn(), std::process::Child::id)
         .map_err(|e| NotStarted::new(&format!("cannot start {}", executable.display()), &e))?;
     let pid = child.id();
+    deia::failpoint!("spawn.forked");
     // Not reaped before `exits` does it, so the pid is still this child's.
     let open = || {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
@@ -228,6 +233,7 @@ fn start(
     if let Some(mut stdin) = child.stdin.take() {
         let _ = stdin.write_all(&bootstrap(key, request, pid));
     }
+    deia::failpoint!("spawn.told");
     Ok(Process {
         pid,
         handle: ProcessHandle(handle),

@@ -349,6 +349,7 @@ impl Desk {
 
     /// What came of the submissions.
     pub fn settle(&mut self, fates: Vec<(Due, Fate)>, now: Millis) {
+        deia::failpoint!("hive.submitted");
         let (mut taken, mut void) = (Vec::new(), Vec::new());
         for (due, fate) in fates {
             match fate {

@@ -172,13 +172,17 @@ pub fn set_aside(
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
             written => written?,
         }
+        deia::failpoint!("hive.rejected.explained");
         let moved = rename(from, name, &to, &new);
         if moved.is_err() {
             // Only what was written just now.
             let _ = unlinkat(&to, &reason, AtFlags::empty());
         }
         match moved {
-            Ok(()) => return Ok(Some(new)),
+            Ok(()) => {
+                deia::failpoint!("hive.rejected.moved");
+                return Ok(Some(new));
+            }
             Err(Errno::EXIST) => {}
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(e.into()),
@@ -198,11 +202,14 @@ pub fn publish(folder: &Path, stem: &str, unique: &str, text: &[u8]) -> io::Resu
     // Of a daemon that was killed while it wrote this very file.
     let _ = unlinkat(&folder, &temporary, AtFlags::empty());
     create_new(&folder, &temporary, text)?;
+    deia::failpoint!("hive.answer.written");
     let published = first_free(&folder, stem, &temporary, text);
     // Where it was published it has gone already.
     let _ = unlinkat(&folder, &temporary, AtFlags::empty());
     let name = published?;
+    deia::failpoint!("hive.answer.renamed");
     File::from(folder).sync_all()?;
+    deia::failpoint!("hive.answer.synced");
     Ok(name)
 }
 

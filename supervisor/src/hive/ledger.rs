@@ -277,7 +277,10 @@ impl Ledger {
         }
         let written = to_bytes(lines.iter()).and_then(|bytes| {
             self.file.write_all(&bytes)?;
-            self.file.sync_data()
+            deia::failpoint!("hive.noted.written");
+            self.file.sync_data()?;
+            deia::failpoint!("hive.noted.synced");
+            Ok(())
         });
         self.stale = written.is_err();
         self.lines += lines.len();

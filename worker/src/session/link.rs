@@ -111,9 +111,11 @@ async fn write(stream: Arc<Stream>, mut queue: mpsc::Receiver<ToSupervisor>) {
                 next = queue.try_recv().ok();
             }
         }
+        deia::failpoint!("worker.frames.before");
         if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
             return;
         }
+        deia::failpoint!("worker.frames.after");
         bytes.clear();
         bytes.shrink_to(BATCH_BYTES / 8);
     }

@@ -93,6 +93,7 @@ pub async fn run(bootstrap: Bootstrap) -> Exit {
 async fn session(bootstrap: Bootstrap) -> Result<(), SessionError> {
     let hello = hello(&bootstrap);
     let (link, welcome) = be_welcomed(&bootstrap.socket, &hello).await?;
+    deia::failpoint!("worker.welcomed");
     let setup = |what: &str, e: io::Error| SessionError::Setup(format!("{what}: {e}"));
     let pulse = PulseFile::new().map_err(|e| setup("no file for heartbeats", e))?;
     let confined = confine::apply(&welcome, &bootstrap.socket).map_err(SessionError::Setup)?;
@@ -107,6 +108,7 @@ async fn session(bootstrap: Bootstrap) -> Result<(), SessionError> {
         pulse_fd: pulse.fd(),
     })
     .await?;
+    deia::failpoint!("worker.ready");
     let reaper = Reaper::default();
     let socket = bootstrap.socket.clone();
     let identity = serve::Identity::new(bootstrap.socket, hello, sandbox, pulse.fd(), &welcome);

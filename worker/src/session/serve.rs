@@ -212,6 +212,7 @@ impl Loop {
             }
             ToWorker::Ack { task, fence } => {
                 let key = (task, fence);
+                deia::failpoint!("worker.acknowledged");
                 self.board.acknowledged(&key);
                 self.spool.remove(&key);
             }
@@ -229,6 +230,7 @@ impl Loop {
         match self.board.admit(&key) {
             Admission::Already => {}
             Admission::Run => {
+                deia::failpoint!("worker.assigned");
                 let (cancel, cancelled) = oneshot::channel();
                 let (bot, words) = (self.bot.clone(), transcript.clone());
                 let handle = self

@@ -122,7 +122,10 @@ fn work(place: &Place, waiting: &Receiver<Act>) {
                 let what = format!("the kept result of {task} can't be removed");
                 let bot = &place.writer.bot_id;
                 let path = spool::path_of(&place.directory, bot, &task, fence);
-                (what, spool::remove(&path))
+                deia::failpoint!("worker.spool.remove.before");
+                let removed = spool::remove(&path);
+                deia::failpoint!("worker.spool.remove.after");
+                (what, removed)
             }
         };
         if let Err(e) = done {

@@ -320,6 +320,7 @@ impl Engine {
             let _ = reply.send(Err(Refused::Store(why)));
             return;
         }
+        deia::failpoint!("limits.kept");
         if wanted.is_some_and(|wanted| !wanted.is_of(&self.config.bot_limits)) {
             let why = "the file's bot_limits have changed meanwhile: ask again".to_owned();
             let _ = reply.send(Err(Refused::Limits(why)));

@@ -222,7 +222,11 @@ fn keep_limits(path: &Path, wanted: Option<Override>) -> io::Result<()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     match wanted {
-        None => crate::durable::remove(path),
+        None => {
+            crate::durable::remove(path)?;
+            deia::failpoint!("limits.removed");
+            Ok(())
+        }
         Some(wanted) => {
             let text = serde_json::to_string(&wanted).map_err(io::Error::other)?;
             crate::durable::write(path, text.as_bytes())

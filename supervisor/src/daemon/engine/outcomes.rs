@@ -182,6 +182,7 @@ impl Engine {
                     _ => Ok(()),
                 };
                 let is_sent = answer.is_ok();
+                deia::failpoint!("message.reply.before");
                 // A sender that has gone away finds it in the conversation.
                 let _ = reply.send(answer);
                 if is_sent {
@@ -276,8 +277,10 @@ impl Engine {
                 Submitted::Waits { position }
             }
         };
+        deia::failpoint!("reply.before");
         // A client that has gone away asks again by its task_id.
         let _ = reply.send(Ok(answer));
+        deia::failpoint!("reply.after");
     }
 
     fn leased(&mut self, waiting: Waiting, settle: Settle, outcome: Outcome) {
@@ -339,6 +342,7 @@ impl Engine {
         let Some(attempt) = self.in_flight.remove(task) else {
             return;
         };
+        deia::failpoint!("ack.before");
         self.send(
             &attempt.bot,
             attempt.run,
@@ -347,6 +351,7 @@ impl Engine {
                 fence,
             },
         );
+        deia::failpoint!("ack.after");
         let Outcome::Finished { status } = *outcome else {
             // The fence no longer holds: somebody else ended the attempt. Nothing of it counts.
             tracing::warn!(event = "late_result_refused", bot_id = %attempt.bot, task_id = %task, attempt = fence.attempt, "a result came too late and was refused");

@@ -249,7 +249,9 @@ impl Engine {
             content: content.to_string(),
             timeout_ms: self.attempt_timeout_ms(&in_flight),
         }));
+        deia::failpoint!("assign.before");
         let sent = self.send(&in_flight.bot, in_flight.run, assignment);
+        deia::failpoint!("assign.after");
         self.in_flight.insert(id.clone(), in_flight);
         if !sent {
             self.end_attempt(&id, fence, AttemptEnd::TakenBack);

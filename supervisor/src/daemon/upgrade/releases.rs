@@ -60,12 +60,15 @@ impl Releases {
         let partial = directory.join("partial");
         let copied = (|| {
             fs::copy(executable, &partial)?;
+            deia::failpoint!("upgrade.kept.copied");
             let file = File::options().write(true).open(&partial)?;
             file.set_permissions(fs::Permissions::from_mode(0o750))?;
             // The copy is known by the same size and time.
             file.set_modified(meta.modified()?)?;
             file.sync_all()?;
+            deia::failpoint!("upgrade.kept.synced");
             fs::rename(&partial, &path)?;
+            deia::failpoint!("upgrade.kept.renamed");
             File::open(&directory)?.sync_all()
         })();
         copied.map_err(|e| named(&path, e))?;

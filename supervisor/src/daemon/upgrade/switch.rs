@@ -34,12 +34,14 @@ impl Departure {
     /// When it can't be noted: then it must not be made ([`Departure::stay`]).
     pub fn prepare(&mut self) -> io::Result<()> {
         self.releases.begin(&self.attempt)?;
+        deia::failpoint!("upgrade.noted");
         match guard::start(&self.handover, &self.attempt, &self.releases, &self.pids) {
             Ok(guard) => self.handover.guard = Some(guard),
             Err(e) => {
                 tracing::warn!(event = "upgrade_unguarded", error = %e, "nobody watches the switch; a release that hangs will not be left by itself");
             }
         }
+        deia::failpoint!("upgrade.guarded");
         Ok(())
     }
 

@@ -51,6 +51,7 @@ pub async fn orchestrate(
     {
         wait_for(&api, &id, wait, &mut answer).await?;
     }
+    deia::failpoint!("answer.before");
     Ok(Json(answer))
 }
 

@@ -90,9 +90,11 @@ impl Drop for Checkpointer {
 
 fn run(conn: &Connection, requested: &Receiver<()>, shared: &Shared) {
     while requested.recv().is_ok() {
+        deia::failpoint!("store.checkpoint.before");
         if let Err(fault) = wal::run(conn, wal::PASSIVE) {
             *shared.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
         }
+        deia::failpoint!("store.checkpoint.after");
         shared.busy.store(false, Ordering::Release);
     }
 }

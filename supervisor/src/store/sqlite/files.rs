@@ -154,6 +154,7 @@ pub(super) fn remove_if_there(path: &Path) -> Result<(), OpenError> {
 /// Durably: the directory is synced, too.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), OpenError> {
     fs::rename(from, to).map_err(OpenError::io(to, "rename to"))?;
+    deia::failpoint!("store.renamed");
     sync_directory_of(to)
 }
 

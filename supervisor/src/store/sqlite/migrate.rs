@@ -80,8 +80,11 @@ pub(super) fn migrate(
     }
     let copy = copy_path(path, known);
     snapshot::copy(conn, &copy)?;
+    deia::failpoint!("store.migrate.copied");
     tracing::info!(event = "store_migrating", from = found, to = known, copy = %copy.display());
-    apply(conn, found, migrations).map_err(fault)
+    apply(conn, found, migrations).map_err(fault)?;
+    deia::failpoint!("store.migrate.commit.after");
+    Ok(())
 }
 
 /// Runs the steps after `from` in one transaction.
@@ -91,7 +94,9 @@ pub(super) fn apply(conn: &Connection, from: i64, migrations: &[Migration]) -> R
         conn.execute_batch(step.sql)?;
         meta::set(conn, meta::SCHEMA_VERSION, step.version)?;
         meta::set(conn, meta::MIN_READER_VERSION, step.min_reader)?;
+        deia::failpoint!("store.migrate.stepped");
     }
+    deia::failpoint!("store.migrate.commit.before");
     transaction.commit()?;
     Ok(())
 }

@@ -79,6 +79,7 @@ pub(super) fn engine(path: &Path, migrations: &[Migration]) -> Result<Engine, Op
     // Makes the log and its entry in the directory. SQLite syncs that, too, but does not say when it
     // failed, and every commit from now on is in that file.
     meta::bump(&conn, meta::PROBE).map_err(fault)?;
+    deia::failpoint!("store.log.made");
     files::sync_directory_of(path)?;
     let engine = load(conn).map_err(fault)?;
     engine
@@ -134,9 +135,11 @@ fn create(path: &Path, migrations: &[Migration]) -> Result<(), OpenError> {
     files::remove_if_there(&new)?;
     files::create_private(&new)?;
     fill(&new, migrations).map_err(|fault| OpenError::from_fault(path, &fault))?;
+    deia::failpoint!("store.create.filled");
     File::open(&new)
         .and_then(|file| file.sync_all())
         .map_err(OpenError::io(&new, "sync"))?;
+    deia::failpoint!("store.create.synced");
     files::rename(&new, path)
 }
 

@@ -44,9 +44,11 @@ pub(super) fn copy(conn: &Connection, to: &Path) -> Result<(), OpenError> {
     })?;
     conn.execute("VACUUM INTO ?1", [name])
         .map_err(|e| OpenError::from_fault(to, &e.into()))?;
+    deia::failpoint!("store.snapshot.copied");
     File::open(&partial)
         .and_then(|file| file.sync_all())
         .map_err(OpenError::io(&partial, "sync"))?;
+    deia::failpoint!("store.snapshot.synced");
     files::rename(&partial, to)
 }
 

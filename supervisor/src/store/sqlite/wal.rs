@@ -87,7 +87,10 @@ impl Wal {
     pub(super) fn at_close(&mut self, conn: &Connection) -> Result<(), Fault> {
         self.checkpointer.stop();
         self.check()?;
-        self.copy(conn, "PRAGMA wal_checkpoint(TRUNCATE)")
+        deia::failpoint!("store.close.before");
+        self.copy(conn, "PRAGMA wal_checkpoint(TRUNCATE)")?;
+        deia::failpoint!("store.close.after");
+        Ok(())
     }
 
     fn copy(&mut self, conn: &Connection, pragma: &'static str) -> Result<(), Fault> {

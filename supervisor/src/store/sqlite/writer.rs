@@ -67,8 +67,10 @@ impl Writer {
             match self.queue.take(patience) {
                 Taken::Batch(batch) => {
                     let committed = self.commit(batch);
+                    deia::failpoint!("store.commit.after");
                     // A receiver that is gone has nobody left to tell; the work is still done.
                     let _ = self.committed.blocking_send(committed);
+                    deia::failpoint!("store.reported");
                     self.checkpoint(Wal::after_commit);
                 }
                 Taken::Idle => self.checkpoint(Wal::when_idle),
@@ -128,6 +130,7 @@ impl Writer {
         batch: &[(Ticket, Op)],
         savepoints: Savepoints,
     ) -> Result<Outcomes, Fault> {
+        deia::failpoint!("store.begin");
         self.execute("BEGIN IMMEDIATE")?;
         let mut outcomes = Vec::with_capacity(batch.len());
         for (_, op) in batch {
@@ -135,7 +138,9 @@ impl Writer {
                 Savepoints::None => Ok(self.engine.apply(op)?),
                 Savepoints::PerOperation => self.apply_alone(op)?,
             });
+            deia::failpoint!("store.applied");
         }
+        deia::failpoint!("store.commit.before");
         self.execute("COMMIT")?;
         Ok(outcomes)
     }
