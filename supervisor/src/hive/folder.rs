@@ -146,8 +146,9 @@ pub fn read(folder: &OwnedFd, name: &str, listed: Stamp, most: u64) -> io::Resul
     Ok(Reading::Bytes(bytes))
 }
 
-/// Moves a file into another folder, beside a text that says why. Nothing there is replaced. Returns the
-/// name it has there; `None` when it has gone.
+/// Moves a file into another folder, beside a text that says why. Nothing there is replaced but the reason of a
+/// file that is not there: of a daemon that was killed before it moved it, or of one that was moved back. Returns
+/// the name it has there; `None` when it has gone.
 ///
 /// # Errors
 /// Those of the file system; it is then where it was.
@@ -167,6 +168,10 @@ pub fn set_aside(
     for n in 1..MAX_TRIES {
         let new = name::nth(&stem, n);
         let reason = format!("{new}{REASON}");
+        if !is_there(&to, &new) {
+            // One that stays is in the way, and the next name is tried.
+            let _ = unlinkat(&to, &reason, AtFlags::empty());
+        }
         // First the reason: a file without one would be a riddle.
         match create_new(&to, &reason, why.as_bytes()) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -358,6 +363,14 @@ mod tests {
             let reason = fs::read_to_string(aside.join(format!("{name}.reason.txt")));
             assert_eq!(reason.unwrap(), format!("why {n}"));
         }
+        // The reason of a file that is not there is in nobody's way.
+        fs::write(aside.join("c.md.reason.txt"), "half a rea").unwrap();
+        fs::write(home.path().join("c.md"), "c").unwrap();
+        let stamp = listed(&folder, "c.md");
+        let name = set_aside(&folder, "c.md", stamp, &aside, "why").unwrap();
+        assert_eq!(name.unwrap(), "c.md");
+        let reason = fs::read_to_string(aside.join("c.md.reason.txt"));
+        assert_eq!(reason.unwrap(), "why");
         // One that has changed since it was judged stays.
         fs::write(home.path().join("b.md"), "new").unwrap();
         let old = Stamp {
