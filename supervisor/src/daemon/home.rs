@@ -6,10 +6,16 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use deia::config::Persistence;
 use deia::home::LOCK_IN_HOME;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+
+/// A daemon that was killed may have been starting a bot: until that child executes its program, it has the lock,
+/// too.
+const FORK_ENDS: Duration = Duration::from_secs(2);
 
 /// The paths of one daemon.
 #[derive(Debug, Clone)]
@@ -177,29 +183,49 @@ impl Home {
         let mut holder = String::new();
         // Only to name the other one; the lock itself is what counts.
         let _ = file.read_to_string(&mut holder);
-        let mut lock =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-                let why = if errno == nix::errno::Errno::EWOULDBLOCK {
-                    let holder = holder.trim();
-                    format!(
-                        "another deia ({}) already runs on {}: stop it, or choose another --home",
-                        if holder.is_empty() {
-                            "pid unknown"
-                        } else {
-                            holder
-                        },
-                        self.root.display()
-                    )
-                } else {
-                    format!("cannot lock {}: {errno}", path.display())
-                };
-                io::Error::new(io::ErrorKind::AddrInUse, why)
-            })?;
+        let mut lock = lock_after(file, holder.trim()).map_err(|errno| {
+            let why = if errno == Errno::EWOULDBLOCK {
+                let holder = holder.trim();
+                format!(
+                    "another deia ({}) already runs on {}: stop it, or choose another --home",
+                    if holder.is_empty() {
+                        "pid unknown"
+                    } else {
+                        holder
+                    },
+                    self.root.display()
+                )
+            } else {
+                format!("cannot lock {}: {errno}", path.display())
+            };
+            io::Error::new(io::ErrorKind::AddrInUse, why)
+        })?;
         lock.set_len(0)?;
         lock.rewind()?;
         write!(lock, "pid {}", std::process::id())?;
         Ok(HomeLock(lock))
     }
+}
+
+/// Waits a moment for the lock of a holder that is gone.
+fn lock_after(mut file: File, holder: &str) -> Result<Flock<File>, Errno> {
+    let deadline = Instant::now() + FORK_ENDS;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Err((again, Errno::EWOULDBLOCK)) if is_gone(holder) && Instant::now() < deadline => {
+                file = again;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            locked => return locked.map_err(|(_, errno)| errno),
+        }
+    }
+}
+
+/// Whether the process a lock names, `pid 7`, is no more.
+fn is_gone(holder: &str) -> bool {
+    let pid = holder.strip_prefix("pid ");
+    let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
+    pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }
 
 /// Proof that this process has the home.
