@@ -19,8 +19,10 @@ test *ARGS='--workspace':
 soak:
     DEIA_SOAK=1 cargo test --release --workspace --no-fail-fast \
         --test crash --test power --test adoption --test ends --test upgrade --test pid_reuse --test starved \
-        --test limits --test sandbox --test systemd -- --nocapture
-    DEIA_SOAK=1 cargo test --release -p deia-supervisor --lib flips -- --nocapture
+        --test limits --test sandbox --test systemd --test disk_full --test failing_calls --test clock \
+        -- --nocapture
+    DEIA_SOAK=1 cargo test --release -p deia-supervisor --lib -- flips sim --nocapture
+    DEIA_SOAK=1 cargo test --test failpoints -- --nocapture # a release has no failpoints
     DEIA_SOAK=1 cargo test --release --test chaos -- --nocapture
 
 # Formatting, lints and shell scripts.

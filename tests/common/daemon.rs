@@ -33,7 +33,7 @@ pub struct Builder {
     config: Option<String>,
     environment: Vec<(OsString, OsString)>,
     arguments: Vec<OsString>,
-    open_files: Option<u32>,
+    under: Vec<OsString>,
     below: Option<PathBuf>,
 }
 
@@ -59,8 +59,16 @@ impl Builder {
     }
 
     /// Descriptors it and its bots may have open at once (`RLIMIT_NOFILE`).
-    pub fn open_files(mut self, most: u32) -> Self {
-        self.open_files = Some(most);
+    pub fn open_files(self, most: u32) -> Self {
+        self.under(["prlimit", &format!("--nofile={most}:{most}"), "--"])
+    }
+
+    /// Started by this program, which must become the daemon: the pid stays.
+    pub fn under(mut self, program: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.under = program
+            .into_iter()
+            .map(|word| word.as_ref().into())
+            .collect();
         self
     }
 
@@ -116,7 +124,7 @@ impl Builder {
             port: 0,
             environment: self.environment,
             arguments: self.arguments,
-            open_files: self.open_files,
+            under: self.under,
             // A test that kills its daemon may leave bots: they have their grace.
             must_leave_nothing: true,
         };
@@ -132,7 +140,7 @@ pub struct Daemon {
     port: u16,
     environment: Vec<(OsString, OsString)>,
     arguments: Vec<OsString>,
-    open_files: Option<u32>,
+    under: Vec<OsString>,
     must_leave_nothing: bool,
 }
 
@@ -143,7 +151,7 @@ impl Daemon {
             config: None,
             environment: Vec::new(),
             arguments: Vec::new(),
-            open_files: None,
+            under: Vec::new(),
             below: None,
         }
     }
@@ -292,6 +300,48 @@ impl Daemon {
         self.await_answer();
     }
 
+    /// Starts it without waiting for an answer: it may never give one.
+    #[track_caller]
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none(), "the daemon still runs: stop it first");
+        self.spawn();
+    }
+
+    /// Sets a variable for the starts that follow, or takes it away.
+    pub fn set_env(&mut self, name: &str, value: Option<&str>) {
+        self.environment.retain(|(other, _)| other != name);
+        if let Some(value) = value {
+            self.environment.push((name.into(), value.into()));
+        }
+    }
+
+    /// No other program comes before it any more, in the starts that follow.
+    pub fn under_nothing(&mut self) {
+        self.under.clear();
+    }
+
+    /// How it ended, if it has; what it left stays.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut()?;
+        let status = child.try_wait().expect("it can be waited for")?;
+        self.child = None;
+        self.must_leave_nothing = false;
+        Some(status)
+    }
+
+    /// Whether it answers now.
+    pub fn answers(&self) -> bool {
+        let answer = self.admin().try_request("GET", "/health", &[], None);
+        answer.is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// After [`Daemon::launch`]: waits until it answers, as [`Daemon::start`](Builder::start) does.
+    #[track_caller]
+    pub fn await_launched(&mut self) {
+        self.await_answer();
+        self.must_leave_nothing = true;
+    }
+
     /// SIGTERM, and waits for its end.
     #[track_caller]
     pub fn terminate(&mut self) -> ExitStatus {
@@ -322,13 +372,11 @@ impl Daemon {
             let file = File::options().create(true).append(true).open(path);
             Stdio::from(file.expect("a log file"))
         };
-        let mut command = match self.open_files {
+        let mut command = match self.under.split_first() {
             None => Command::new(deia_program()),
-            // It becomes the program: the pid stays.
-            Some(most) => {
-                let mut command = Command::new("prlimit");
-                command.arg(format!("--nofile={most}:{most}"));
-                command.arg("--").arg(deia_program());
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(deia_program());
                 command
             }
         };

@@ -39,6 +39,8 @@ pub struct Load {
     seed: u64,
     /// A daemon that is being stopped, or that an operator has drained, may say no.
     may_refuse: bool,
+    /// Between two tasks of a submitter, at most.
+    pause_ms: u64,
     ledger: Mutex<Ledger>,
     over: AtomicBool,
 }
@@ -58,6 +60,7 @@ impl Load {
         Self {
             seed,
             may_refuse: false,
+            pause_ms: 12,
             ledger: Mutex::default(),
             over: AtomicBool::new(false),
         }
@@ -69,6 +72,11 @@ impl Load {
             may_refuse: true,
             ..Self::new(seed)
         }
+    }
+
+    /// With pauses of up to so many milliseconds between a submitter's tasks.
+    pub fn pausing(self, pause_ms: u64) -> Self {
+        Self { pause_ms, ..self }
     }
 
     /// Acknowledged tasks so far.
@@ -129,7 +137,7 @@ impl Load {
                 ledger.names.push(id);
             }
             drop(ledger);
-            std::thread::sleep(Duration::from_millis(rng.u64(0..12)));
+            std::thread::sleep(Duration::from_millis(rng.u64(0..self.pause_ms)));
         }
     }
 
@@ -157,6 +165,30 @@ impl Load {
                 let first = ledger.ended.entry(id).or_insert_with(|| end_of(&task));
                 assert_eq!(*first, end_of(&task), "an end has changed: {task}");
             }
+        }
+    }
+
+    /// The tasks that were acknowledged last are there, whatever becomes of them: those that a kill a moment ago
+    /// may have cost. [`Load::check`] looks at all.
+    #[track_caller]
+    pub fn check_there(&self, daemon: &Daemon) {
+        let names = self.ledger.lock().unwrap().names.clone();
+        let names = names.into_iter().rev().take(100);
+        let mut connection = daemon.admin().connect();
+        for id in names {
+            let answer = connection.request("GET", &format!("/api/tasks/{id}"), &[], None);
+            let answer = answer.unwrap();
+            let seed = self.seed;
+            assert_eq!(
+                answer.status, 200,
+                "seed {seed}: {id} was acknowledged and is gone"
+            );
+            let task: Value = serde_json::from_slice(&answer.body).unwrap();
+            let legal = ["scheduled", "queued", "running", "succeeded"];
+            assert!(
+                legal.iter().any(|status| task["status"] == *status),
+                "seed {seed}: {task}"
+            );
         }
     }
 

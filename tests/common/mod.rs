@@ -26,6 +26,7 @@
     reason = "a harness fails the test; the lints know only test functions themselves"
 )]
 
+mod acts;
 mod agents;
 mod ctl;
 mod daemon;
@@ -40,6 +41,7 @@ mod threads;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+pub use acts::{Acts, nothing_left_over};
 pub use agents::{AgentFleet, PYTHON};
 pub use ctl::{Output, deiactl, deiactl_command};
 pub use daemon::{Builder, Daemon, deia_program};

@@ -1,0 +1,146 @@
+//! The wall clock is set forward and back by ten days while tasks run, wait and have ended: leases and time-outs are
+//! measured by a clock that nobody sets. `libfaketime` sets it, for the daemon alone. What does follow the wall clock
+//! stands in docs/RELIABILITY.md.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail the test; the lints know only test functions themselves"
+)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::{Daemon, PATIENCE, skipped, wait_until};
+use serde_json::{Value, json};
+
+/// Ten days in seconds, and back.
+const JUMPS: [i64; 2] = [864_000, -864_000];
+
+/// The library, wherever Debian has it.
+fn library() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    folders
+        .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
+        .find(|library| library.exists())
+}
+
+/// The daemon's clock is so many seconds off.
+struct Clock(PathBuf);
+
+impl Clock {
+    fn set(&self, seconds: i64) {
+        let aside = self.0.with_extension("aside");
+        fs::write(&aside, format!("{seconds:+}\n")).unwrap();
+        fs::rename(&aside, &self.0).unwrap();
+    }
+}
+
+/// A pool whose program waits for a file, and one that fails the first time.
+fn start(library: &Path) -> (Daemon, Clock, tempfile::TempDir) {
+    let outside = tempfile::tempdir().unwrap();
+    let clock = Clock(outside.path().join("offset"));
+    clock.set(0);
+    let config = "bots: [{name: sh, type: general, min: 1, max: 1, max_concurrent_tasks: 4, \
+            backend: {kind: command, argv: [sh, -c], input: argv}}]\n\
+        bot_limits: {min_bots: 1, max_bots: 1}\n\
+        feature_flags: {request_validation_enabled: false}\n\
+        tasks: {retry_backoff_seconds: [3, 3], queue_timeout_seconds: 3600, retention_days: 5}\n";
+    let daemon = Daemon::builder()
+        .config(config)
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME_TIMESTAMP_FILE", &clock.0)
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("DONT_FAKE_MONOTONIC", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .start();
+    daemon.wait_bots(1);
+    (daemon, clock, outside)
+}
+
+fn attempts(task: &Value) -> Vec<&str> {
+    let attempts = task["attempts"].as_array().unwrap().iter();
+    attempts.map(|a| a["status"].as_str().unwrap()).collect()
+}
+
+fn get(daemon: &Daemon, id: &str) -> Value {
+    daemon.get(&format!("/api/tasks/{id}")).ok()
+}
+
+#[test]
+fn a_clock_that_is_set_moves_no_lease() {
+    let test = "a_clock_that_is_set_moves_no_lease";
+    let Some(library) = library() else {
+        return skipped(test, "no libfaketime here (apt install faketime)");
+    };
+    for jump in JUMPS {
+        let (daemon, clock, outside) = start(&library);
+        let go = outside.path().join("go");
+        let runs = daemon.submit_with(&json!({
+            "content": format!("while ! test -e {}; do sleep 0.02; done; echo done", go.display()),
+            "timeout_seconds": 60,
+        }));
+        // Its first try fails; the second comes after the pause.
+        let mark = "test -e $HOME/tried || { touch $HOME/tried; exit 1; }; echo second";
+        let retries = daemon.submit(mark);
+        let ended = daemon.submit("echo ended");
+        assert_eq!(daemon.wait_task(&ended, PATIENCE)["status"], "succeeded");
+        // Waits for the bot's last place.
+        let fill: Vec<String> = (0..3)
+            .map(|_| {
+                let wait = format!("while ! test -e {}; do sleep 0.02; done", go.display());
+                daemon.submit(&wait)
+            })
+            .collect();
+        let waits = daemon.submit("echo waited");
+        wait_until(PATIENCE, "the first try has failed", || {
+            (attempts(&get(&daemon, &retries)) == ["failed"]).then_some(())
+        });
+        let begun = Instant::now();
+        clock.set(jump);
+        wait_until(PATIENCE, "the daemon's clock is set", || {
+            let status = daemon.get("/status").ok();
+            let says = status["timestamp"].as_str()?.get(..10)?.to_owned();
+            let now = deia::time::Timestamp::now();
+            (!now.to_string().starts_with(&says)).then_some(())
+        });
+        // Long enough for the watch over attempts, and for nothing else to have happened.
+        std::thread::sleep(Duration::from_secs(2));
+        for id in [&runs].into_iter().chain(&fill) {
+            let task = get(&daemon, id);
+            println!("{jump:+}: {}", task["status"]);
+            assert!(
+                ["running", "queued"].contains(&task["status"].as_str().unwrap()),
+                "{jump:+}: {task}"
+            );
+        }
+        assert_eq!(get(&daemon, &runs)["status"], "running", "{jump:+}");
+        assert_eq!(get(&daemon, &ended)["status"], "succeeded", "{jump:+}");
+        fs::write(&go, "").unwrap();
+        let task = daemon.wait_task(&runs, PATIENCE);
+        assert_eq!(attempts(&task), ["succeeded"], "{jump:+}: {task}");
+        // Its time is one of the wall clock: with that put back, it waits until it is put right.
+        let second = match jump {
+            ..0 => get(&daemon, &retries),
+            _ => daemon.wait_task(&retries, PATIENCE),
+        };
+        println!(
+            "{jump:+}: {:.1?} after the clock was set the second try is {}",
+            begun.elapsed(),
+            second["status"]
+        );
+        let expected = if jump < 0 { "scheduled" } else { "succeeded" };
+        assert_eq!(second["status"], expected, "{jump:+}: {second}");
+        let task = daemon.wait_task(&waits, PATIENCE);
+        assert_eq!(task["status"], "succeeded", "{jump:+}: {task}");
+        // Once more with the clock as it was, and new work.
+        clock.set(0);
+        let id = daemon.submit("echo again");
+        assert_eq!(daemon.wait_task(&id, PATIENCE)["status"], "succeeded");
+    }
+}
