@@ -285,13 +285,6 @@ impl Daemon {
         self.must_leave_nothing = false;
     }
 
-    /// How it has ended, if it has.
-    #[track_caller]
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        let child = self.child.as_mut().expect("the daemon was started");
-        child.try_wait().expect("it can be waited for")
-    }
-
     /// Starts it again on the same home, after a kill or a stop.
     #[track_caller]
     pub fn restart(&mut self) {

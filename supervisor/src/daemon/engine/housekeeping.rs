@@ -86,9 +86,10 @@ impl Engine {
     }
 
     /// Whether the wall clock was set. What is measured on it asks this first.
-    pub(super) fn look_at_clocks(&mut self) {
+    pub(super) fn look_at_clocks(&mut self) -> bool {
         let (wall, steady) = (self.wall(), self.steady());
-        if let Some(step) = self.clocks.look(wall, steady) {
+        let step = self.clocks.look(wall, steady);
+        if let Some(step) = step {
             tracing::warn!(
                 event = "clock_was_set",
                 seconds = step.by as f64 / 1e6,
@@ -96,6 +97,7 @@ impl Engine {
             );
             self.edge.begin(Job::KeepClocks(self.clocks.clone()));
         }
+        step.is_some()
     }
 
     /// What was written down before this has really been there for so long.

@@ -368,8 +368,9 @@ impl Engine {
         estate: Estate,
     ) -> Result<(), StoreError> {
         // Also where the wall clock was set while there was no daemon.
-        self.look_at_clocks();
-        self.edge.begin(Job::KeepClocks(self.clocks.clone()));
+        if !self.look_at_clocks() {
+            self.edge.begin(Job::KeepClocks(self.clocks.clone()));
+        }
         self.load_held();
         self.take_over(committed, estate).await?;
         self.load_override();

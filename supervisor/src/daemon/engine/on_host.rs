@@ -235,6 +235,9 @@ fn keep_limits(path: &Path, wanted: Option<Override>) -> io::Result<()> {
 }
 
 fn keep_clocks(path: &Path, clocks: &Clocks) {
+    // Two at once write one after the other.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let text = serde_json::to_vec(clocks).map_err(io::Error::other);
     if let Err(e) = text.and_then(|text| crate::durable::write(path, &text)) {
         tracing::warn!(event = "clocks_not_kept", error = %e, path = %path.display(), "what is known of the clocks could not be written");
