@@ -15,7 +15,7 @@ use deia::time::Timestamp;
 use super::demand::{Demand, PoolFacts};
 use super::learn::{Learning, Rules, Sample};
 use super::route::{self, Candidate, EXPLORE_SHARE, Terms, Weighing};
-use super::window::{Lane, Loaded, Place, Waiting};
+use super::window::{Lane, Load, Loaded, Place, Waiting};
 use crate::store::{LearnedRow, Ready, Seq};
 
 /// One choice in this many looks at age before priority.
@@ -391,28 +391,38 @@ impl Dispatcher {
     /// The choice is durable.
     pub fn leased(&mut self, ready: &Ready) {
         if let Some(lane) = self.lanes.get_mut(&ready.demand) {
-            lane.leased(ready.priority);
+            lane.leased((ready.priority, ready.seq));
         }
         self.drop_if_idle(&ready.demand);
     }
 
-    /// The store did not lease it; `back` where it is still queued. The slot is free again.
-    pub fn not_leased(&mut self, bot: &str, demand: &Arc<str>, back: Option<Waiting>) {
+    /// The store did not lease it, and it is still queued. The slot is free again.
+    pub fn not_leased(&mut self, bot: &str, waiting: Waiting) {
         self.free(bot);
-        if let Some(lane) = self.lanes.get_mut(demand) {
-            if back.is_some() && lane.unclaimed() == 0 {
-                self.fresh.push(demand.clone());
+        let demand = waiting.ready.demand.clone();
+        if let Some(lane) = self.lanes.get_mut(&demand) {
+            if lane.unclaimed() == 0 {
+                self.fresh.push(demand);
             }
-            lane.not_leased(back);
+            let place = (waiting.ready.priority, waiting.ready.seq);
+            lane.not_leased(place, Some(waiting));
         }
-        self.drop_if_idle(demand);
     }
 
-    /// Lanes that have run low, and after which place to load.
-    pub fn wants_filling(&mut self) -> Vec<(Arc<str>, Option<Place>)> {
+    /// The store did not lease it: it is not queued any more. The slot is free again.
+    pub fn lease_refused(&mut self, bot: &str, ready: &Ready) {
+        self.free(bot);
+        if let Some(lane) = self.lanes.get_mut(&ready.demand) {
+            lane.not_leased((ready.priority, ready.seq), None);
+        }
+        self.drop_if_idle(&ready.demand);
+    }
+
+    /// What is to be loaded for which lanes.
+    pub fn wants_filling(&mut self) -> Vec<(Arc<str>, Load)> {
         let lanes = self.lanes.iter_mut();
         let wants = |(text, lane): (&Arc<str>, &mut Lane)| {
-            lane.wants_filling().map(|after| (text.clone(), after))
+            lane.wants_filling().map(|load| (text.clone(), load))
         };
         let mut low: Vec<_> = lanes.filter_map(wants).collect();
         // A map's order is another one each time.
@@ -615,17 +625,48 @@ mod tests {
         assert!(dispatcher.lanes.is_empty());
     }
 
+    /// The window is full of P0, and more P0 comes as fast as it is done: the P3 behind them is on disk only.
     #[test]
     fn the_last_does_not_starve() {
         let mut dispatcher = dispatcher(&[("a", BotType::General, 1)]);
-        dispatcher.add(task(1, Priority::P3, "general"), None);
-        for seq in 2..100 {
-            dispatcher.add(task(seq, Priority::P0, "general"), None);
+        let mut stored = std::collections::BTreeMap::new();
+        let mut seq = 0;
+        let mut submit =
+            |dispatcher: &mut Dispatcher, stored: &mut std::collections::BTreeMap<_, _>, p| {
+                seq += 1;
+                let task = task(seq, p, "general");
+                stored.insert((p, seq), task.clone());
+                dispatcher.add(task, None);
+            };
+        submit(&mut dispatcher, &mut stored, Priority::P3);
+        for _ in 0..1_000 {
+            submit(&mut dispatcher, &mut stored, Priority::P0);
         }
         let late = Timestamp::from_micros(0).plus_millis(61_000);
-        let order = drain(&mut dispatcher, late);
-        let at = order.iter().position(|seq| *seq == 1).unwrap();
-        assert!(at < AGEING_SHARE as usize, "came at {at}");
+        for done in 0.. {
+            assert!(done < 3 * AGEING_SHARE, "it starves");
+            for (demand, load) in dispatcher.wants_filling() {
+                let after = |place: &Place| load.after.is_none_or(|after| *place > after);
+                let rows = stored.iter().filter(|(place, _)| after(place));
+                let rows = rows.map(|(_, task)| task.clone()).take(load.most).collect();
+                let nothing_under_way = true;
+                let loaded = Loaded {
+                    rows,
+                    nothing_under_way,
+                };
+                dispatcher.filled(&demand, Some(loaded));
+            }
+            let choice = dispatcher.next(late).unwrap();
+            let ready = &choice.waiting.ready;
+            stored.remove(&(ready.priority, ready.seq));
+            dispatcher.leased(ready);
+            dispatcher.free(&choice.bot);
+            if ready.priority == Priority::P3 {
+                break;
+            }
+            submit(&mut dispatcher, &mut stored, Priority::P0);
+        }
+        assert_eq!(dispatcher.waiting(), stored.len() as u64);
     }
 
     #[test]

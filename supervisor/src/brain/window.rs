@@ -2,13 +2,14 @@
 //!
 //! Queued tasks wait in *lanes*, one for each [demand](super::demand). A lane keeps its first
 //! [`LANE_TASKS`] tasks in (priority, seq) order and how many there are in all; the rest are in the
-//! store and are loaded when the lane runs low. So memory does not grow with the queue.
+//! store and are loaded when the lane runs low. So memory does not grow with the queue. Of priorities that
+//! the window does not reach, the first few are in memory too: ageing looks at them.
 //!
 //! Counts follow the store's outcomes exactly once each, in whatever order outcomes and loads
 //! arrive; that is why they are signed. An entry may be stale (its task was cancelled while a load
 //! was under way): the lease is refused by the store then, and the entry is dropped.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use deia::task::Priority;
@@ -17,11 +18,14 @@ use deia::time::Timestamp;
 use super::demand::{Demand, PoolFacts};
 use crate::store::{Ready, Seq};
 
-/// Tasks of one lane in memory.
-pub const LANE_TASKS: usize = 512;
+/// Tasks of one lane in memory. Few in tests, so that short histories do not fit.
+pub const LANE_TASKS: usize = if cfg!(test) { 8 } else { 512 };
 
 /// A lane with fewer is filled up from the store.
 const LANE_LOW: usize = LANE_TASKS / 2;
+
+/// Tasks in memory of a priority that the window does not reach.
+const HEAD_TASKS: usize = if cfg!(test) { 2 } else { 16 };
 
 /// Contents larger than this stay in the store until a bot takes the task.
 pub const KEPT_CONTENT_BYTES: usize = 4096;
@@ -36,6 +40,25 @@ pub struct Waiting {
     pub ready: Ready,
     /// Its text, where it is small and was at hand.
     pub content: Option<Arc<str>>,
+}
+
+/// What is to be read for a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Load {
+    /// What comes after this place; from the front where it is `None`.
+    pub after: Option<Place>,
+    /// At most this many.
+    pub most: usize,
+}
+
+/// What is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loading {
+    Nothing,
+    /// The next ones in order.
+    Window,
+    /// The first ones of a priority.
+    Head(Priority),
 }
 
 /// What was read for a lane.
@@ -57,10 +80,14 @@ pub struct Lane {
     /// Since when something has waited here without a break.
     pub since: Option<Timestamp>,
     waiting: BTreeMap<Place, Waiting>,
+    /// The longest-waiting tasks of priorities that the window does not reach: ageing is to see them.
+    heads: BTreeMap<Place, Waiting>,
     counts: [i64; 4],
     /// Taken out for a lease that is not committed yet.
-    leasing: i64,
-    filling: bool,
+    leasing: BTreeSet<Place>,
+    loading: Loading,
+    /// Priorities whose first tasks were looked for and not found, since something has changed.
+    not_found: [bool; 4],
     /// Taken or forgotten while a load is under way: it may bring them back.
     gone: HashSet<Place>,
     /// The last load found less than there is: the next one begins at the front.
@@ -77,9 +104,11 @@ impl Lane {
             served_by: Vec::new(),
             since: None,
             waiting: BTreeMap::new(),
+            heads: BTreeMap::new(),
             counts: [0; 4],
-            leasing: 0,
-            filling: false,
+            leasing: BTreeSet::new(),
+            loading: Loading::Nothing,
+            not_found: [false; 4],
             gone: HashSet::new(),
             from_start: false,
             exact: false,
@@ -103,6 +132,7 @@ impl Lane {
     /// A task waits now.
     pub fn add(&mut self, ready: Ready, content: Option<Arc<str>>) {
         self.counts[ready.priority.index()] += 1;
+        self.not_found[ready.priority.index()] = false;
         self.exact = false;
         self.put(ready, content);
     }
@@ -111,57 +141,68 @@ impl Lane {
     pub fn forget(&mut self, place: Place) {
         self.counts[place.0.index()] -= 1;
         self.waiting.remove(&place);
+        self.heads.remove(&place);
         self.leaves(place);
     }
 
     fn leaves(&mut self, place: Place) {
         self.exact = false;
-        if self.filling {
+        if self.loading != Loading::Nothing {
             self.gone.insert(place);
         }
     }
 
     /// The first task.
     pub fn first(&self) -> Option<&Waiting> {
-        self.waiting.first_key_value().map(|(_, waiting)| waiting)
+        let first = self.waiting.first_key_value();
+        first
+            .or_else(|| self.heads.first_key_value())
+            .map(|(_, waiting)| waiting)
     }
 
     /// The task in this place, if it is in memory.
     pub fn at(&self, place: Place) -> Option<&Waiting> {
-        self.waiting.get(&place)
+        self.waiting.get(&place).or_else(|| self.heads.get(&place))
     }
 
-    /// The longest-waiting task that is in memory.
+    /// The longest-waiting task: of each priority the first is in memory, or being read.
     pub fn oldest(&self) -> Option<&Waiting> {
         Priority::ALL
             .iter()
-            .filter_map(|p| {
-                let range = (*p, Seq::MIN)..=(*p, Seq::MAX);
-                self.waiting.range(range).next().map(|(_, waiting)| waiting)
-            })
+            .filter_map(|p| self.first_of(*p))
             .min_by_key(|waiting| waiting.ready.seq)
+    }
+
+    /// The first task of a priority, if it is in memory.
+    fn first_of(&self, priority: Priority) -> Option<&Waiting> {
+        let range = || (priority, Seq::MIN)..=(priority, Seq::MAX);
+        let both = self.waiting.range(range()).next().into_iter();
+        both.chain(self.heads.range(range()).next())
+            .min_by_key(|(place, _)| **place)
+            .map(|(_, waiting)| waiting)
     }
 
     /// Takes a task out for a lease. Ends in [`Lane::leased`] or [`Lane::not_leased`].
     pub fn take(&mut self, place: Place) -> Option<Waiting> {
-        let taken = self.waiting.remove(&place);
+        let of_head = self.heads.remove(&place);
+        let taken = self.waiting.remove(&place).or(of_head);
         if taken.is_some() {
-            self.leasing += 1;
+            self.leasing.insert(place);
             self.leaves(place);
         }
         taken
     }
 
     /// The lease is durable.
-    pub fn leased(&mut self, priority: Priority) {
-        self.leasing -= 1;
-        self.counts[priority.index()] -= 1;
+    pub fn leased(&mut self, place: Place) {
+        self.leasing.remove(&place);
+        self.counts[place.0.index()] -= 1;
     }
 
     /// The store would not: the task was not queued any more, or the disk failed (`back`: it is
     /// still queued).
-    pub fn not_leased(&mut self, back: Option<Waiting>) {
-        self.leasing -= 1;
+    pub fn not_leased(&mut self, place: Place, back: Option<Waiting>) {
+        self.leasing.remove(&place);
         if let Some(waiting) = back {
             self.put(waiting.ready, waiting.content);
         }
@@ -174,14 +215,14 @@ impl Lane {
 
     /// How many wait for whom no bot was chosen yet.
     pub fn unclaimed(&self) -> u64 {
-        let unclaimed = self.counts.iter().sum::<i64>() - self.leasing;
+        let unclaimed = self.counts.iter().sum::<i64>() - self.leasing.len() as i64;
         u64::try_from(unclaimed).unwrap_or(0)
     }
 
     /// Whether it is being loaded.
     #[cfg(test)]
     pub fn is_filling(&self) -> bool {
-        self.filling
+        self.loading != Loading::Nothing
     }
 
     /// Whether none waits.
@@ -191,7 +232,9 @@ impl Lane {
 
     /// Whether nothing waits, is being leased or being loaded: the lane may be dropped.
     pub fn is_idle(&self) -> bool {
-        self.is_empty() && self.waiting.is_empty() && self.leasing == 0 && !self.filling
+        let nothing_known = self.waiting.is_empty() && self.heads.is_empty();
+        let nothing_moves = self.leasing.is_empty() && self.loading == Loading::Nothing;
+        self.is_empty() && nothing_known && nothing_moves
     }
 
     /// How many would stand before a new task of this priority.
@@ -200,26 +243,50 @@ impl Lane {
         u64::try_from(ahead).unwrap_or(0)
     }
 
-    /// From where to load, when the lane has run low and the store has more.
-    pub fn wants_filling(&mut self) -> Option<Option<Place>> {
-        let known = self.waiting.len() as i64 + self.leasing;
-        if self.filling || self.waiting.len() >= LANE_LOW || known >= self.counts.iter().sum() {
+    /// What to load, when the lane has run low and the store has more, or when the first of some priority
+    /// is not in memory.
+    pub fn wants_filling(&mut self) -> Option<Load> {
+        let known = (self.waiting.len() + self.leasing.len()) as i64;
+        if self.loading != Loading::Nothing || known >= self.counts.iter().sum() {
             return None;
         }
         // From the front again only when nothing is on its way out, which would be found once more.
-        if self.from_start && self.leasing > 0 {
-            return None;
+        let not_yet = self.from_start && !self.leasing.is_empty();
+        if self.waiting.len() >= LANE_LOW || not_yet {
+            return self.wants_a_head();
         }
-        self.filling = true;
+        self.loading = Loading::Window;
         let last = self.waiting.last_key_value().map(|(place, _)| *place);
         let after = last.filter(|_| !std::mem::take(&mut self.from_start));
-        self.exact = after.is_none() && self.leasing == 0;
-        Some(after)
+        self.exact = after.is_none() && self.leasing.is_empty();
+        let most = LANE_TASKS;
+        Some(Load { after, most })
+    }
+
+    fn wants_a_head(&mut self) -> Option<Load> {
+        let is_missing = |priority: &&Priority| {
+            let leasing = (**priority, Seq::MIN)..=(**priority, Seq::MAX);
+            let leasing = self.leasing.range(leasing).count() as i64;
+            self.counts[priority.index()] > leasing
+                && !self.not_found[priority.index()]
+                && self.first_of(**priority).is_none()
+        };
+        let missing = *Priority::ALL.iter().find(is_missing)?;
+        self.loading = Loading::Head(missing);
+        self.exact = false;
+        let before = missing
+            .index()
+            .checked_sub(1)
+            .and_then(Priority::from_index);
+        Some(Load {
+            after: before.map(|priority| (priority, Seq::MAX)),
+            most: HEAD_TASKS,
+        })
     }
 
     /// What was loaded; `None` when the store could not be read.
     pub fn filled(&mut self, loaded: Option<Loaded>) {
-        self.filling = false;
+        let loading = std::mem::replace(&mut self.loading, Loading::Nothing);
         let gone = std::mem::take(&mut self.gone);
         let Some(Loaded {
             rows,
@@ -228,6 +295,10 @@ impl Lane {
         else {
             return;
         };
+        if let Loading::Head(priority) = loading {
+            return self.found(priority, rows, &gone);
+        }
+        self.not_found = [false; 4];
         let short = rows.len() < LANE_TASKS;
         // What is committed and not reported yet is in the rows, and would be counted once more.
         if short && self.exact && nothing_under_way {
@@ -237,26 +308,40 @@ impl Lane {
             }
         }
         for ready in rows {
-            if gone.contains(&(ready.priority, ready.seq)) {
+            let place = (ready.priority, ready.seq);
+            if gone.contains(&place) || self.leasing.contains(&place) {
                 continue;
             }
-            self.waiting
-                .entry((ready.priority, ready.seq))
-                .or_insert(Waiting {
-                    ready,
-                    content: None,
-                });
+            self.heads.remove(&place);
+            self.waiting.entry(place).or_insert(Waiting {
+                ready,
+                content: None,
+            });
         }
-        let known = self.waiting.len() as i64 + self.leasing;
+        let known = (self.waiting.len() + self.leasing.len()) as i64;
         self.from_start = short && known < self.counts.iter().sum();
         self.trim();
+    }
+
+    /// The first tasks of a priority.
+    fn found(&mut self, priority: Priority, rows: Vec<Ready>, gone: &HashSet<Place>) {
+        let of_it = rows.into_iter().filter(|ready| ready.priority == priority);
+        for ready in of_it {
+            let place = (ready.priority, ready.seq);
+            let away = gone.contains(&place) || self.leasing.contains(&place);
+            if !away && !self.waiting.contains_key(&place) {
+                let content = None;
+                self.heads.insert(place, Waiting { ready, content });
+            }
+        }
+        self.not_found[priority.index()] = self.first_of(priority).is_none();
     }
 
     fn put(&mut self, ready: Ready, content: Option<Arc<str>>) {
         let place = (ready.priority, ready.seq);
         self.gone.remove(&place);
         // `counts` already has this task: equal means that everything else is in memory.
-        let others = self.counts.iter().sum::<i64>() - self.leasing - 1;
+        let others = self.counts.iter().sum::<i64>() - self.leasing.len() as i64 - 1;
         let everything_here = self.waiting.len() as i64 >= others;
         let before_last = self
             .waiting
@@ -264,6 +349,7 @@ impl Lane {
             .is_some_and(|(last, _)| place < *last);
         if everything_here || before_last {
             let content = content.filter(|text| text.len() <= KEPT_CONTENT_BYTES);
+            self.heads.remove(&place);
             self.waiting.insert(place, Waiting { ready, content });
             self.trim();
         }
@@ -301,6 +387,11 @@ mod tests {
         }
     }
 
+    fn from_the_front() -> Option<Load> {
+        let (after, most) = (None, LANE_TASKS);
+        Some(Load { after, most })
+    }
+
     fn read(rows: Vec<Ready>) -> Option<Loaded> {
         Some(Loaded {
             rows,
@@ -321,13 +412,13 @@ mod tests {
         }
         let mut passed = Vec::new();
         while !lane.is_empty() {
-            if let Some(after) = lane.wants_filling() {
+            if let Some(Load { after, most }) = lane.wants_filling() {
                 let rows = stored
                     .range((
                         after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded),
                         std::ops::Bound::Unbounded,
                     ))
-                    .take(LANE_TASKS)
+                    .take(most)
                     .map(|(_, ready)| ready.clone())
                     .collect();
                 lane.filled(read(rows));
@@ -339,7 +430,7 @@ mod tests {
                 .unwrap();
             lane.take(place).unwrap();
             stored.remove(&place);
-            lane.leased(place.0);
+            lane.leased(place);
             passed.push(place);
         }
         assert_eq!(passed.len(), 5000);
@@ -354,7 +445,7 @@ mod tests {
             lane.add(task(seq, Priority::P2), None);
         }
         let first = lane.take((Priority::P2, 1)).unwrap();
-        lane.leased(Priority::P2);
+        lane.leased((Priority::P2, 1));
         lane.add(first.ready, None);
         assert_eq!(lane.first().unwrap().ready.seq, 1);
         assert_eq!(lane.len(), 3);
@@ -365,10 +456,10 @@ mod tests {
         let mut lane = Lane::new(demand(), &[]);
         lane.add(task(1, Priority::P1), None);
         let taken = lane.take((Priority::P1, 1)).unwrap();
-        lane.not_leased(Some(taken));
+        lane.not_leased((Priority::P1, 1), Some(taken));
         assert_eq!(lane.first().unwrap().ready.seq, 1);
         lane.take((Priority::P1, 1)).unwrap();
-        lane.not_leased(None);
+        lane.not_leased((Priority::P1, 1), None);
         lane.forget((Priority::P1, 1));
         assert!(lane.is_idle());
     }
@@ -388,7 +479,7 @@ mod tests {
     fn what_went_while_a_load_was_under_way_does_not_come_back() {
         let mut lane = Lane::new(demand(), &[]);
         lane.counted([0, 0, 3, 0]);
-        assert_eq!(lane.wants_filling(), Some(None));
+        assert_eq!(lane.wants_filling(), from_the_front());
         lane.forget((Priority::P2, 2));
         let loaded = (1..=3).map(|seq| task(seq, Priority::P2)).collect();
         lane.filled(read(loaded));
@@ -401,13 +492,13 @@ mod tests {
     fn a_task_behind_a_hole_is_found_from_the_front() {
         let mut lane = Lane::new(demand(), &[]);
         lane.counted([0, 0, 3, 0]);
-        assert_eq!(lane.wants_filling(), Some(None));
+        assert_eq!(lane.wants_filling(), from_the_front());
         // One more comes meanwhile, and the load has not seen all of them.
         lane.add(task(4, Priority::P2), None);
         lane.filled(read(vec![task(1, Priority::P2), task(3, Priority::P2)]));
         assert_eq!(
             lane.wants_filling(),
-            Some(None),
+            from_the_front(),
             "not after the last that is known"
         );
         lane.filled(read((1..=4).map(|seq| task(seq, Priority::P2)).collect()));
@@ -444,14 +535,14 @@ mod tests {
         };
         let mut lane = Lane::new(demand(), &[]);
         lane.counted([0, 0, 3, 0]);
-        assert_eq!(lane.wants_filling(), Some(None));
+        assert_eq!(lane.wants_filling(), from_the_front());
         lane.filled(loaded(&[2, 3, 4]));
         lane.forget((Priority::P2, 1));
         lane.add(task(4, Priority::P2), None);
         assert_eq!(lane.len(), 3);
         for seq in [2, 3, 4] {
             lane.take((Priority::P2, seq)).unwrap();
-            lane.leased(Priority::P2);
+            lane.leased((Priority::P2, seq));
         }
         assert!(lane.is_idle());
     }

@@ -25,7 +25,7 @@ use super::fleet::Override;
 use super::scaling::Question;
 use crate::brain::Millis;
 use crate::brain::clock::Clocks;
-use crate::brain::window::Place;
+use crate::brain::window::Load;
 use crate::daemon::command::{Refused, Reply};
 use crate::fleet::Run;
 use crate::fleet::exits::Watched;
@@ -87,8 +87,8 @@ pub(super) trait Edge: Send {
 /// What takes time.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// A lane's supply, after this place. Answered.
-    Fill(Arc<str>, Option<Place>),
+    /// A lane's supply. Answered.
+    Fill(Arc<str>, Load),
     /// A look at the host. Answered, where it was for something.
     LookAtHost(Option<Question>),
     /// An operator's limits go to the disk, or their file goes (`None`). Answered.

@@ -495,8 +495,8 @@ impl Engine {
         self.look_for_unserved();
         self.look_for_learned();
         if self.store_fault.is_none() {
-            for (demand, after) in self.dispatcher.wants_filling() {
-                self.edge.begin(Job::Fill(demand, after));
+            for (demand, load) in self.dispatcher.wants_filling() {
+                self.edge.begin(Job::Fill(demand, load));
             }
         }
         if !self.outbox.is_empty()

@@ -17,7 +17,6 @@ use super::edge::{Edge, Job, Stops, Tending};
 use super::fleet::{LimitsKept, Override};
 use super::scaling::{HostSampled, Question};
 use crate::brain::clock::Clocks;
-use crate::brain::window::LANE_TASKS;
 use crate::brain::{Millis, millis};
 use crate::daemon::home::Home;
 use crate::fleet::Run;
@@ -100,10 +99,12 @@ impl Edge for OnHost {
 
     fn begin(&mut self, job: Job) {
         match job {
-            Job::Fill(demand, after) => {
+            Job::Fill(demand, load) => {
                 let (store, to) = (self.store.clone(), self.answers.clone());
                 tokio::spawn(async move {
-                    let rows = store.ready_after(demand.clone(), after, LANE_TASKS).await;
+                    let rows = store
+                        .ready_after(demand.clone(), load.after, load.most)
+                        .await;
                     let _ = to.send(Internal::Filled(demand, rows)).await;
                 });
             }

@@ -298,8 +298,7 @@ impl Engine {
             // Cancelled or expired while it was being given out.
             _ => {
                 self.bot_lets_go(&settle.bot, &waiting.ready.id);
-                self.dispatcher
-                    .not_leased(&settle.bot, &waiting.ready.demand, None);
+                self.dispatcher.lease_refused(&settle.bot, &waiting.ready);
             }
         }
     }
@@ -462,9 +461,7 @@ impl Engine {
             }
             Pending::Lease { waiting, settle } => {
                 self.bot_lets_go(&settle.bot, &waiting.ready.id);
-                let demand = waiting.ready.demand.clone();
-                self.dispatcher
-                    .not_leased(&settle.bot, &demand, Some(*waiting));
+                self.dispatcher.not_leased(&settle.bot, *waiting);
             }
             Pending::Finish {
                 task,
@@ -510,8 +507,7 @@ impl Engine {
         match pending {
             Pending::Lease { waiting, settle } => {
                 self.bot_lets_go(&settle.bot, &waiting.ready.id);
-                self.dispatcher
-                    .not_leased(&settle.bot, &waiting.ready.demand, None);
+                self.dispatcher.lease_refused(&settle.bot, &waiting.ready);
             }
             Pending::Finish { task, fence, .. } => {
                 if let Some(attempt) = self.in_flight.remove(&task) {

@@ -28,7 +28,6 @@ use super::hands::{Hands, Wish};
 use super::judge::{Judge, Now};
 use crate::brain::Millis;
 use crate::brain::scale::Host;
-use crate::brain::window::LANE_TASKS;
 use crate::daemon::home::Home;
 use crate::fleet::exits::Exit;
 use crate::fleet::found::FoundBot;
@@ -37,7 +36,7 @@ use crate::fleet::outputs::Outputs;
 use crate::fleet::results::Kept;
 use crate::fleet::spawn::{NotStarted, Process, ProcessHandle, Request};
 use crate::fleet::{FleetEvent, Run};
-use crate::store::{Committed, Op, StoreError, Ticket};
+use crate::store::{Committed, Op, Ready, StoreError, Ticket};
 
 /// Within this time of the world's everything has to be done once nothing goes wrong any more.
 const PATIENCE: Millis = 6 * 3_600_000;
@@ -605,12 +604,14 @@ impl World {
     fn keeps(&mut self, job: Job) {
         let fails = self.disk().health != Health::Works;
         match job {
-            Job::Fill(demand, after) => {
+            Job::Fill(demand, load) => {
                 // A reader sees what is committed when it looks, and tells it a little later.
                 let rows = {
                     let mut rows = self.disk().model.ready(&demand);
-                    rows.retain(|row| after.is_none_or(|after| (row.priority, row.seq) > after));
-                    rows.truncate(LANE_TASKS);
+                    let after =
+                        |row: &Ready| load.after.is_none_or(|at| (row.priority, row.seq) > at);
+                    rows.retain(after);
+                    rows.truncate(load.most);
                     rows
                 };
                 let rows = match self.fault(0.05) {
@@ -831,8 +832,8 @@ impl World {
             return false;
         };
         let disk = self.disk();
-        // Whatever else it has to do at its start, it has done by then.
-        engine.edge.now() > 1_000
+        // Bots of an earlier daemon are back by then, or gone.
+        engine.edge.now() > 20_000
             && engine.pending.is_empty()
             && engine.in_flight.is_empty()
             && self.asked.is_empty()
