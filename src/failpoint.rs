@@ -114,6 +114,7 @@ pub const DURABLE_FILES: &[&str] = &[
     "last-good.yaml",
     "limits-override.json",
     "stopped-bots.json",
+    "clocks.json",
     // Of task files, and of releases.
     "ledger.jsonl",
     "ledger.json",

@@ -73,6 +73,7 @@ fn way(point: &str) -> (Way, u32) {
     let behind = point.split_once('/').map_or("", |(_, file)| file);
     match (point.split('.').next().unwrap(), behind) {
         (_, "fleet.key") => (Way::Start, 1),
+        (_, "clocks.json") => (Way::Start, 1),
         (_, "last-good.yaml") => (Way::Load(Act::Reload), 3),
         (_, "limits-override.json") => (Way::Load(Act::Scale), 3),
         (_, "stopped-bots.json") => (Way::Load(Act::StopAndStart), 3),
@@ -137,8 +138,13 @@ fn stories(seed: u64) -> Vec<Vec<String>> {
     }
     rng.shuffle(&mut loads);
     rng.shuffle(&mut bots);
-    // A key is made before everything else, and a release is kept once.
-    starts.sort_by_key(|point| !point.ends_with("fleet.key"));
+    // A key is made before everything else, and a release is kept once; of the clocks each start writes.
+    starts.sort_by_key(|point| {
+        (
+            !point.ends_with("fleet.key"),
+            point.ends_with("clocks.json"),
+        )
+    });
     upgrades.sort_by_key(|point| !point.starts_with("upgrade.kept"));
     let mut stories = Vec::new();
     for list in [upgrades, loads, bots, starts, migrations] {

@@ -21,6 +21,7 @@ mod messages;
 mod sql_stays_here;
 pub mod sqlite;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use deia::task::{AttemptStatus, Complexity, Fence, Priority, TaskId, TaskStatus, TaskType};
@@ -270,6 +271,10 @@ pub enum Op {
     Send {
         /// The messages.
         messages: Vec<NewMessage>,
+        /// Bots that are up: what is for them is in their inbox at once.
+        up: BTreeSet<String>,
+        /// When.
+        at: Timestamp,
         /// Unread messages from which on a bot gets no more.
         max_unread: u64,
     },

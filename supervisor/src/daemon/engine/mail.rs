@@ -1,7 +1,7 @@
 //! Messages between bots: sent, delivered once their bot is up, read, over.
 //!
-//! A message is *delivered* when its bot is up and has it in its inbox, where its programs can read it.
-//! So there is nothing to try again by a clock: what waits for a bot is delivered when the bot comes.
+//! A message is *delivered* when its bot is up and has it in its inbox, where its programs can read it: with the
+//! commit that keeps it, where the bot is up then. So there is nothing to try again by a clock: what waits for a bot is delivered when the bot comes.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -67,11 +67,23 @@ impl Engine {
                 let sent = messages.iter();
                 let sent = sent.map(|m| (m.id.clone(), m.to_bot.clone())).collect();
                 let over = messages.iter().map(NewMessage::expires_at).min();
+                let receivers = messages.iter().map(|m| &m.to_bot);
+                let up: BTreeSet<String> =
+                    receivers.filter(|bot| self.is_up(bot)).cloned().collect();
+                let in_inbox = up.clone();
                 let op = Op::Send {
                     messages,
+                    up,
+                    at: self.wall(),
                     max_unread: MAX_UNREAD,
                 };
-                self.ask(op, Pending::Send { sent, over, reply });
+                let pending = Pending::Send {
+                    sent,
+                    in_inbox,
+                    over,
+                    reply,
+                };
+                self.ask(op, pending);
             }
             AskMail::Read { id, by, reply } => {
                 let at = self.wall();
@@ -136,11 +148,18 @@ impl Engine {
     }
 
     /// They are durable.
-    pub(super) fn sent(&mut self, sent: Vec<(String, String)>, over: Option<Timestamp>) {
+    pub(super) fn sent(
+        &mut self,
+        sent: Vec<(String, String)>,
+        in_inbox: &BTreeSet<String>,
+        over: Option<Timestamp>,
+    ) {
         self.over_at(over);
         for (id, bot) in sent {
             tracing::info!(event = "message_queued", message_id = %id, to_bot = %bot, "message accepted");
-            if self.is_up(&bot) {
+            if in_inbox.contains(&bot) {
+                self.is_delivered(id, &bot);
+            } else if self.is_up(&bot) {
                 self.deliver(bot);
             } else {
                 self.mail.awaited.insert(bot);
@@ -175,8 +194,7 @@ impl Engine {
         more: bool,
     ) {
         for id in ids {
-            tracing::info!(event = "message_delivered", message_id = %id, to_bot = %bot, "message delivered");
-            report(&mut self.mail.delivered, id);
+            self.is_delivered(id, &bot);
         }
         for id in expired {
             self.is_over(id, &bot);
@@ -200,6 +218,11 @@ impl Engine {
         if emptied {
             self.mail.awaited.remove(&message.sent.to_bot);
         }
+    }
+
+    fn is_delivered(&mut self, id: String, bot: &str) {
+        tracing::info!(event = "message_delivered", message_id = %id, to_bot = %bot, "message delivered");
+        report(&mut self.mail.delivered, id);
     }
 
     fn is_over(&mut self, id: String, bot: &str) {

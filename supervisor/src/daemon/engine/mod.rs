@@ -12,7 +12,7 @@
 //! [`crate::brain`]; what must be durable it hands to the store, and it answers only what the store
 //! has reported as committed. A task's way through it is in `tasks.rs`, a bot's in `bots.rs` and `contacts.rs`, the
 //! limits' and the configuration's in `fleet.rs`, the load's in `scaling.rs`, what was learned in
-//! `learning.rs`, messages in `mail.rs`. Its hands, its clocks and its dice are an [`edge::Edge`].
+//! `learning.rs`, messages in `mail.rs`. Its hands, its clocks and its dice are an `Edge`, see `edge.rs`.
 
 mod bots;
 mod contacts;

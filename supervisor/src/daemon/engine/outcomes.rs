@@ -1,5 +1,6 @@
 //! What the store reports as durable, and who is told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use deia::task::{Fence, TaskId, TaskStatus};
@@ -51,6 +52,8 @@ pub(super) enum Pending {
     Send {
         /// Their names, and whose they are.
         sent: Vec<(String, String)>,
+        /// Bots that have theirs with it.
+        in_inbox: BTreeSet<String>,
         over: Option<Timestamp>,
         reply: Reply<Result<(), Refused>>,
     },
@@ -176,7 +179,15 @@ impl Engine {
             }
             (Pending::Expire, Outcome::Expired(expired)) => self.expired(&expired),
             (Pending::Retain, Outcome::Removed { count }) => self.removed(count),
-            (Pending::Send { sent, over, reply }, outcome) => {
+            (
+                Pending::Send {
+                    sent,
+                    in_inbox,
+                    over,
+                    reply,
+                },
+                outcome,
+            ) => {
                 let answer = match outcome {
                     Outcome::InboxFull { bot } => Err(Refused::InboxFull(bot)),
                     _ => Ok(()),
@@ -186,7 +197,7 @@ impl Engine {
                 // A sender that has gone away finds it in the conversation.
                 let _ = reply.send(answer);
                 if is_sent {
-                    self.sent(sent, over);
+                    self.sent(sent, &in_inbox, over);
                 }
             }
             (Pending::Deliver { bot }, Outcome::Delivered { ids, expired, more }) => {

@@ -23,8 +23,14 @@ fn plain(id: &str) -> NewMessage {
 }
 
 fn send(messages: Vec<NewMessage>) -> Op {
+    send_while_up(messages, &[])
+}
+
+fn send_while_up(messages: Vec<NewMessage>, up: &[&str]) -> Op {
     Op::Send {
         messages,
+        up: up.iter().map(ToString::to_string).collect(),
+        at: at(1),
         max_unread: 3,
     }
 }
@@ -56,6 +62,21 @@ pub(in crate::store) async fn a_message_is_kept_as_it_was_sent(mut h: Harness) {
     assert_eq!(h.store().message("n".into()).await.unwrap(), None);
     let (awaited, next) = h.store().awaited().await.unwrap();
     assert_eq!((awaited, next), (vec!["b".to_owned()], Some(at(3600))));
+}
+
+pub(in crate::store) async fn what_is_for_a_bot_that_is_up_is_delivered_at_once(mut h: Harness) {
+    let other = NewMessage {
+        to_bot: "c".into(),
+        ..plain("n")
+    };
+    let outcome = h.run(send_while_up(vec![plain("m"), other], &["b"])).await;
+    assert!(matches!(outcome, Outcome::Sent), "{outcome:?}");
+    let found = inbox(&h, None, 2).await;
+    assert_eq!(ids(&found), ["m"]);
+    assert_eq!(found[0].status, MessageStatus::Delivered);
+    assert_eq!(found[0].delivered_at, Some(at(1)));
+    let (awaited, next) = h.store().awaited().await.unwrap();
+    assert_eq!((awaited, next), (vec!["c".to_owned()], Some(at(3600))));
 }
 
 pub(in crate::store) async fn what_waits_is_delivered_once_in_portions(mut h: Harness) {

@@ -81,6 +81,7 @@ macro_rules! conformance {
             }
             messages::{
                 a_message_is_kept_as_it_was_sent,
+                what_is_for_a_bot_that_is_up_is_delivered_at_once,
                 what_waits_is_delivered_once_in_portions,
                 the_urgent_come_first_and_what_was_read_last,
                 what_is_not_read_in_time_expires,

@@ -59,8 +59,10 @@ impl Engine {
             Op::LearnUnder { version, forget } => self.learn_under(*version, *forget),
             Op::Send {
                 messages,
+                up,
+                at,
                 max_unread,
-            } => self.send(messages, *max_unread),
+            } => self.send(messages, (up, *at), *max_unread),
             Op::Deliver { bot, at, limit } => self.deliver(bot, *at, *limit),
             Op::ReadMessage { id, by, at } => self.read_message(id, by.as_deref(), *at),
             Op::Drain { bot, at, limit } => self.drain(bot, *at, *limit),

@@ -44,6 +44,7 @@ impl Engine {
     pub(super) fn send(
         &mut self,
         messages: &[NewMessage],
+        (up, at): (&BTreeSet<String>, Timestamp),
         max_unread: u64,
     ) -> Result<Outcome, Fault> {
         for message in messages {
@@ -57,16 +58,20 @@ impl Engine {
         }
         for message in messages {
             let metadata = message.metadata.as_ref().map_or(0, String::len);
+            let (status, delivered_at) = match up.contains(&message.to_bot) {
+                true => (MessageStatus::Delivered, Some(at)),
+                false => (MessageStatus::Pending, None),
+            };
             let row = MessageRow {
                 seq: next_seq(&self.conn)?,
                 id: message.id.clone(),
-                status: MessageStatus::Pending,
+                status,
                 priority: message.priority,
                 from_bot: self.names.intern(&self.conn, &message.from_bot)?,
                 to_bot: self.names.intern(&self.conn, &message.to_bot)?,
                 created_at: message.created_at,
                 expires_at: message.expires_at(),
-                delivered_at: None,
+                delivered_at,
                 read_at: None,
                 ttl_seconds: message.ttl_seconds,
                 bytes: (message.content.len() + metadata) as u64,

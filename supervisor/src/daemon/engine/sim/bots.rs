@@ -37,6 +37,7 @@ pub(super) struct Proc {
     pub bot: String,
     pub launch: Launch,
     pub alive: bool,
+    pub ended_at: Option<Millis>,
     /// By which daemon, as which start of it, and who started it.
     pub watched: Option<(u64, Run, Origin)>,
     /// As which start of it the daemon that lives knows it.
@@ -78,6 +79,7 @@ impl Proc {
             bot,
             launch,
             alive: true,
+            ended_at: None,
             watched: None,
             run,
             connection: 0,
@@ -306,10 +308,12 @@ impl World {
 
     /// The process is gone.
     pub(super) fn dies(&mut self, pid: u32, exit: Exit) {
+        let now = self.now();
         let Some(proc) = self.procs.get_mut(&pid).filter(|proc| proc.alive) else {
             return;
         };
         proc.alive = false;
+        proc.ended_at = Some(now);
         let watched = proc.watched;
         self.loses_its_line(pid, true);
         if let Some((incarnation, run, origin)) = watched
@@ -361,7 +365,7 @@ impl World {
                 }
             }
             ToWorker::WelcomeBack { kept, .. } => self.is_back(pid, &kept),
-            ToWorker::Assign(assignment) => self.begins(pid, *assignment),
+            ToWorker::Assign(assignment) => self.begins(pid, &assignment),
             ToWorker::Cancel { task, fence, of } => {
                 let key = (task, fence);
                 let ignores = self.fault(0.2);
@@ -449,7 +453,7 @@ impl World {
         self.goes_if_it_may(pid);
     }
 
-    fn begins(&mut self, pid: u32, assignment: Assignment) {
+    fn begins(&mut self, pid: u32, assignment: &Assignment) {
         let key = (assignment.task.clone(), assignment.fence);
         self.judge_assignment(pid, &key, &assignment.content);
         let now = self.now();
@@ -482,7 +486,7 @@ impl World {
             // It never ends by itself, whatever its time-out.
             return;
         }
-        let (after, outcome) = self.work(&assignment);
+        let (after, outcome) = self.work(assignment);
         if after > assignment.timeout_ms {
             let outcome = failed(FailureKind::TimedOut);
             return self.later(assignment.timeout_ms, Happening::Done(pid, key, outcome));
@@ -617,7 +621,7 @@ impl World {
             Saying::Ready => {
                 let pulse = self.null.try_clone().ok().map(PulseReader::silent);
                 let sandbox = "simulated".to_owned();
-                self.to_daemon(FleetEvent::Ready {
+                self.event(FleetEvent::Ready {
                     line,
                     sandbox,
                     pulse,
@@ -629,7 +633,7 @@ impl World {
                     let _ = outputs.append(&task, fence, &text);
                 }
             }
-            Saying::Frame(frame) => self.to_daemon(FleetEvent::Frame { line, frame }),
+            Saying::Frame(frame) => self.event(FleetEvent::Frame { line, frame }),
         }
     }
 

@@ -124,11 +124,7 @@ impl World {
             self.names.push(id.clone());
         }
         let (reply, answer) = oneshot::channel();
-        self.asked.push(Asked::Submit {
-            id: id.clone(),
-            hash,
-            answer,
-        });
+        self.asked.push(Asked::Submit { id, hash, answer });
         self.turn(|engine| {
             let task = Box::new(task);
             engine.command(Command::Submit {

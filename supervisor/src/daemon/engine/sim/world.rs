@@ -144,6 +144,8 @@ pub(super) struct World {
     /// Every name a client has used.
     pub names: Vec<TaskId>,
     pub healing: bool,
+    /// The daemon has done something that was not judged yet.
+    pub turned: bool,
     /// Once everything was done, a last daemon has looked at what is left.
     looked_again: bool,
     trace: DefaultHasher,
@@ -174,6 +176,7 @@ impl World {
             asked: Vec::new(),
             names: Vec::new(),
             healing: false,
+            turned: false,
             looked_again: false,
             trace: DefaultHasher::new(),
             said: Vec::new(),
@@ -239,6 +242,12 @@ impl World {
                 self.turn(|_| {});
             } else if let Some((_, happening)) = self.agenda.pop_first() {
                 self.happened += 1;
+                if self.happened.is_multiple_of(500) {
+                    // Nobody asks for those any more.
+                    let lately = now.saturating_sub(60_000);
+                    self.procs
+                        .retain(|_, proc| proc.ended_at.is_none_or(|at| at > lately));
+                }
                 self.note(&happening);
                 self.happens(happening);
             }
@@ -279,13 +288,13 @@ impl World {
                 self.turn(|engine| engine.committed(outcomes));
             }
             Happening::Reaches(daemon, event) if self.is_daemon(daemon) => {
-                self.to_daemon(*event);
+                self.event(*event);
             }
             Happening::Answers(daemon, answer) if self.is_daemon(daemon) => {
                 self.turn(|engine| engine.internal(*answer));
             }
             Happening::Keeps(daemon, job) if self.is_daemon(daemon) => self.keeps(job),
-            Happening::Forks(daemon, request) if self.is_daemon(daemon) => self.forks(*request),
+            Happening::Forks(daemon, request) if self.is_daemon(daemon) => self.forks(&request),
             Happening::Commits(_)
             | Happening::Committed(..)
             | Happening::Reaches(..)
@@ -364,7 +373,7 @@ impl World {
         self.daemon.as_ref().map(|daemon| &daemon.engine)
     }
 
-    pub fn to_daemon(&mut self, event: FleetEvent) {
+    pub fn event(&mut self, event: FleetEvent) {
         self.turn(|engine| engine.fleet_event(event));
     }
 
@@ -380,6 +389,7 @@ impl World {
             return;
         };
         daemon.woken_at = now;
+        self.turned = true;
         let engine = &mut daemon.engine;
         what(engine);
         engine.timers_due();
@@ -653,7 +663,7 @@ impl World {
         }
     }
 
-    fn forks(&mut self, request: Request) {
+    fn forks(&mut self, request: &Request) {
         let (bot, run) = (request.bot.clone(), request.run);
         let result = if self.fault(0.03) {
             Err(NotStarted::NoRoom("simulated".into()))

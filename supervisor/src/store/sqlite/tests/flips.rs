@@ -144,6 +144,8 @@ fn steps(store: &SqliteStore) -> Vec<Vec<Op>> {
         }],
         vec![Op::Send {
             messages: (0..MESSAGES).map(message).collect(),
+            up: std::collections::BTreeSet::new(),
+            at: at(100),
             max_unread: 1_000,
         }],
         vec![
