@@ -7,6 +7,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::errno::Errno;
+
 /// Writes a file (0600) aside, syncs it, renames it into place and syncs its directory.
 ///
 /// # Errors
@@ -52,7 +54,11 @@ pub fn sync_directory_of(path: &Path) -> io::Result<()> {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    File::open(directory)?.sync_all()
+    match File::open(directory)?.sync_all() {
+        // Some file systems have no such thing.
+        Err(e) if e.raw_os_error() == Some(Errno::EINVAL as i32) => Ok(()),
+        synced => synced,
+    }
 }
 
 #[cfg(test)]

@@ -148,6 +148,10 @@ impl Acts {
 
     /// Whether the last good configuration is what it may be: what runs while the file is none.
     pub fn check_last_good(&mut self, daemon: &mut Daemon) {
+        // Killed before there was a first one.
+        if !daemon.home().join(".deia/config/last-good.yaml").exists() {
+            return;
+        }
         daemon.write_config("bots: [unfinished\n");
         daemon.launch();
         daemon.await_launched();

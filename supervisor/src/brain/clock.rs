@@ -36,6 +36,8 @@ pub struct Clocks {
     boot_at: i64,
     /// How far the wall clock is ahead of the steady one, as far as that was seen.
     ahead: i64,
+    /// What the steady clock said at the last look: it never goes back, whatever the wall clock says after a boot.
+    seen: Timestamp,
     steps: VecDeque<Step>,
 }
 
@@ -53,19 +55,37 @@ impl Clocks {
     /// clocks that agree.
     pub fn new(kept: Option<Self>, boot: &str, up: i64, wall: Timestamp) -> Self {
         match kept {
-            Some(kept) if kept.boot == boot => kept,
-            Some(kept) => Self {
-                boot: boot.to_owned(),
-                boot_at: wall.as_micros() - kept.ahead - up,
-                ..kept
-            },
+            // Where it can't be told which boot it is, it is another one.
+            Some(kept) if kept.is_of(boot) => kept,
+            Some(kept) => {
+                let as_before = wall.as_micros().saturating_sub(kept.ahead);
+                let steady = as_before.max(kept.seen.as_micros());
+                Self {
+                    boot: boot.to_owned(),
+                    boot_at: steady - up,
+                    ahead: wall.as_micros() - steady,
+                    seen: Timestamp::from_micros(steady),
+                    steps: kept.steps,
+                }
+            }
             None => Self {
                 boot: boot.to_owned(),
                 boot_at: wall.as_micros() - up,
                 ahead: 0,
+                seen: wall,
                 steps: VecDeque::new(),
             },
         }
+    }
+
+    /// Whether it is of this boot.
+    pub fn is_of(&self, boot: &str) -> bool {
+        self.boot == boot && !boot.is_empty()
+    }
+
+    /// What the steady clock said when it was last looked at.
+    pub fn seen(&self) -> Timestamp {
+        self.seen
     }
 
     /// The steady clock, `up` microseconds after the host was started.
@@ -75,6 +95,7 @@ impl Clocks {
 
     /// Looks at both clocks; the step, where the wall clock was set since the last look.
     pub fn look(&mut self, wall: Timestamp, steady: Timestamp) -> Option<Step> {
+        self.seen = self.seen.max(steady);
         let ahead = wall.as_micros() - steady.as_micros();
         let by = ahead - self.ahead;
         if by.abs() < STEP_MICROS {
@@ -150,12 +171,31 @@ mod tests {
         assert_eq!(clocks.before(wall, clocks.steady(500), 0), wall);
     }
 
+    /// No time server yet, and no battery: the host comes up in another century, and is put right later.
+    #[test]
+    fn a_boot_with_a_clock_that_is_wrong_does_not_turn_back_the_steady_one() {
+        let mut kept = clocks();
+        kept.look(at(100 * DAY + 900), kept.steady(1_400));
+        let mut next = Clocks::new(Some(kept.clone()), "two", 20, at(DAY));
+        assert_eq!(next.steady(20), kept.seen());
+        assert_eq!(next.look(at(DAY), next.steady(20)), None);
+        let (wall, steady) = (at(101 * DAY), next.steady(40));
+        assert_eq!(next.look(wall, steady).unwrap().by, 100 * DAY - 20);
+        assert!(next.steady(50) > kept.seen());
+        assert!(
+            next.before(wall, steady, HOUR) < kept.seen(),
+            "nothing is old because of it"
+        );
+    }
+
     #[test]
     fn daemons_of_one_boot_share_the_steady_clock_and_the_next_boot_goes_on() {
         let mut kept = clocks();
         kept.look(at(110 * DAY), kept.steady(500));
         let same = Clocks::new(Some(kept.clone()), "one", 900, at(777 * DAY));
         assert_eq!(same, kept);
+        let unknown = Clocks::new(Some(kept.clone()), "", 900, at(777 * DAY));
+        assert_eq!(unknown.steady(900), at(767 * DAY));
         let next = Clocks::new(Some(kept), "two", 20, at(111 * DAY));
         assert_eq!(next.steady(20), at(101 * DAY));
     }

@@ -154,10 +154,22 @@ impl Lane {
 
     /// The first task.
     pub fn first(&self) -> Option<&Waiting> {
-        let first = self.waiting.first_key_value();
-        first
-            .or_else(|| self.heads.first_key_value())
-            .map(|(_, waiting)| waiting)
+        let window = self.waiting.first_key_value();
+        // Before those of the store's that come first are here, what comes later is not given out.
+        if window.is_none() && self.known() < self.counts.iter().sum() {
+            return None;
+        }
+        let heads = self.heads.first_key_value();
+        let first = window
+            .into_iter()
+            .chain(heads)
+            .min_by_key(|(place, _)| **place);
+        first.map(|(_, waiting)| waiting)
+    }
+
+    /// Those of the window, and those that were taken from it.
+    fn known(&self) -> i64 {
+        (self.waiting.len() + self.leasing.len()) as i64
     }
 
     /// The task in this place, if it is in memory.
@@ -246,14 +258,15 @@ impl Lane {
     /// What to load, when the lane has run low and the store has more, or when the first of some priority
     /// is not in memory.
     pub fn wants_filling(&mut self) -> Option<Load> {
-        let known = (self.waiting.len() + self.leasing.len()) as i64;
-        if self.loading != Loading::Nothing || known >= self.counts.iter().sum() {
+        if self.loading != Loading::Nothing || self.known() >= self.counts.iter().sum() {
             return None;
         }
-        // From the front again only when nothing is on its way out, which would be found once more.
-        let not_yet = self.from_start && !self.leasing.is_empty();
-        if self.waiting.len() >= LANE_LOW || not_yet {
+        if self.waiting.len() >= LANE_LOW {
             return self.wants_a_head();
+        }
+        // From the front again only when nothing is on its way out, which would be found once more.
+        if self.from_start && !self.leasing.is_empty() {
+            return None;
         }
         self.loading = Loading::Window;
         let last = self.waiting.last_key_value().map(|(place, _)| *place);
@@ -318,8 +331,7 @@ impl Lane {
                 content: None,
             });
         }
-        let known = (self.waiting.len() + self.leasing.len()) as i64;
-        self.from_start = short && known < self.counts.iter().sum();
+        self.from_start = short && self.known() < self.counts.iter().sum();
         self.trim();
     }
 

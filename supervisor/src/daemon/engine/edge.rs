@@ -77,6 +77,9 @@ pub(super) trait Edge: Send {
     /// The limits an operator set before, where he did.
     fn kept_limits(&mut self) -> io::Result<Option<Override>>;
 
+    /// Keeps what is known of the clocks. At the start only: it waits for the disk.
+    fn keep_clocks(&mut self, clocks: &Clocks);
+
     /// What an earlier daemon knew of the clocks.
     fn kept_clocks(&mut self) -> Option<Clocks>;
 

@@ -28,6 +28,9 @@ const NEXT_PORTION: Millis = 100;
 /// Between two rounds of housekeeping.
 const HOUSEKEEPING: Millis = 60_000;
 
+/// Between two times that the clocks are kept, where none is set.
+const KEEP_CLOCKS: Millis = 3_600_000;
+
 /// The longest sleep before the wall clock is looked at again for scheduled tasks.
 const LONGEST_SLEEP: Millis = 60_000;
 
@@ -86,10 +89,9 @@ impl Engine {
     }
 
     /// Whether the wall clock was set. What is measured on it asks this first.
-    pub(super) fn look_at_clocks(&mut self) -> bool {
+    pub(super) fn look_at_clocks(&mut self) {
         let (wall, steady) = (self.wall(), self.steady());
-        let step = self.clocks.look(wall, steady);
-        if let Some(step) = step {
+        if let Some(step) = self.clocks.look(wall, steady) {
             tracing::warn!(
                 event = "clock_was_set",
                 seconds = step.by as f64 / 1e6,
@@ -97,7 +99,15 @@ impl Engine {
             );
             self.edge.begin(Job::KeepClocks(self.clocks.clone()));
         }
-        step.is_some()
+    }
+
+    /// So that after a boot the steady clock goes on from not long ago, however wrong the wall clock is then.
+    fn keep_clocks_now_and_then(&mut self) {
+        let due = self.clocks_kept_at.saturating_add(KEEP_CLOCKS);
+        if self.now() >= due {
+            self.clocks_kept_at = self.now();
+            self.edge.begin(Job::KeepClocks(self.clocks.clone()));
+        }
     }
 
     /// What was written down before this has really been there for so long.
@@ -196,6 +206,7 @@ impl Engine {
         self.remove_old();
         self.remove_old_messages();
         self.tend_files();
+        self.keep_clocks_now_and_then();
     }
 
     /// A portion of the tasks that waited too long.

@@ -171,6 +171,7 @@ pub struct Engine {
     scheduled: i64,
     next_due: Due,
     clocks: Clocks,
+    clocks_kept_at: Millis,
     due_number: u64,
     waiters: HashMap<TaskId, Vec<oneshot::Sender<TaskStatus>>>,
     /// Results taken from a bot's file, which goes once they are durable.
@@ -296,7 +297,12 @@ impl Engine {
 
     fn new(mut core: Core) -> Self {
         let (boot, kept) = (core.edge.boot(), core.edge.kept_clocks());
+        let is_known = kept.as_ref().is_some_and(|kept| kept.is_of(&boot));
         let clocks = Clocks::new(kept, &boot, core.edge.up(), core.edge.wall());
+        // Before anything is written down by a clock that may be wrong.
+        if !is_known {
+            core.edge.keep_clocks(&clocks);
+        }
         Self {
             home: core.home,
             limits: Limits::of(&core.config.bot_limits),
@@ -318,6 +324,7 @@ impl Engine {
             scheduled: 0,
             next_due: Due::default(),
             clocks,
+            clocks_kept_at: 0,
             due_number: 0,
             waiters: HashMap::new(),
             on_disk: HashMap::new(),
@@ -368,9 +375,7 @@ impl Engine {
         estate: Estate,
     ) -> Result<(), StoreError> {
         // Also where the wall clock was set while there was no daemon.
-        if !self.look_at_clocks() {
-            self.edge.begin(Job::KeepClocks(self.clocks.clone()));
-        }
+        self.look_at_clocks();
         self.load_held();
         self.take_over(committed, estate).await?;
         self.load_override();

@@ -151,6 +151,10 @@ impl Edge for OnHost {
         }
     }
 
+    fn keep_clocks(&mut self, clocks: &Clocks) {
+        keep_clocks(&self.home.clocks(), clocks);
+    }
+
     fn kept_clocks(&mut self) -> Option<Clocks> {
         let path = self.home.clocks();
         let kept = std::fs::read(&path).map(|text| serde_json::from_slice(&text));
@@ -236,9 +240,13 @@ fn keep_limits(path: &Path, wanted: Option<Override>) -> io::Result<()> {
 }
 
 fn keep_clocks(path: &Path, clocks: &Clocks) {
-    // Two at once write one after the other.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    // Two at once write one after the other, and who comes late does not write what is older.
+    static WRITTEN: Mutex<Option<Timestamp>> = Mutex::new(None);
+    let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if *written > Some(clocks.seen()) {
+        return;
+    }
+    *written = Some(clocks.seen());
     let text = serde_json::to_vec(clocks).map_err(io::Error::other);
     if let Err(e) = text.and_then(|text| crate::durable::write(path, &text)) {
         tracing::warn!(event = "clocks_not_kept", error = %e, path = %path.display(), "what is known of the clocks could not be written");

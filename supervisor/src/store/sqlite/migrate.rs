@@ -46,6 +46,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         min_reader: 1,
         sql: include_str!("migrations/0003_messages.sql"),
     },
+    Migration {
+        version: 4,
+        min_reader: 1,
+        sql: include_str!("migrations/0004_due.sql"),
+    },
 ];
 
 pub(super) fn latest(migrations: &[Migration]) -> i64 {

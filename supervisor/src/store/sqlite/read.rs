@@ -189,7 +189,6 @@ pub(super) const RUNNING: &str = concat!(
     " FROM tasks INDEXED BY tasks_running WHERE status = 2 ORDER BY seq"
 );
 
-/// Each looks past those of the other kind that come before it.
 pub(super) fn next_due(conn: &Connection) -> Result<Due, Fault> {
     let next = |sql: &str| -> Result<Option<Timestamp>, Fault> {
         let mut statement = conn.prepare_cached(sql)?;
@@ -198,11 +197,11 @@ pub(super) fn next_due(conn: &Connection) -> Result<Due, Fault> {
     };
     Ok(Due {
         first: next(
-            "SELECT not_before FROM tasks INDEXED BY tasks_due WHERE status = 0 \
+            "SELECT not_before FROM tasks INDEXED BY tasks_due_first WHERE status = 0 \
              AND attempt = 0 ORDER BY not_before, seq LIMIT 1",
         )?,
         again: next(
-            "SELECT not_before FROM tasks INDEXED BY tasks_due WHERE status = 0 \
+            "SELECT not_before FROM tasks INDEXED BY tasks_due_again WHERE status = 0 \
              AND attempt > 0 ORDER BY not_before, seq LIMIT 1",
         )?,
     })

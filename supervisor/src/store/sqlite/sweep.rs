@@ -19,17 +19,26 @@ impl Engine {
         steady: Timestamp,
         limit: usize,
     ) -> Result<Outcome, Fault> {
-        let due = TaskRow::all(
+        let mut due = TaskRow::all(
             self.conn.prepare_cached(concat!(
                 "SELECT ",
                 task_columns!(),
-                " FROM tasks INDEXED BY tasks_due WHERE status = 0 \
-                 AND not_before <= max(?1, ?2) \
-                 AND not_before <= CASE attempt WHEN 0 THEN ?1 ELSE ?2 END \
-                 ORDER BY not_before, seq LIMIT ?3"
+                " FROM tasks INDEXED BY tasks_due_first WHERE status = 0 AND attempt = 0 \
+                 AND not_before <= ?1 ORDER BY not_before, seq LIMIT ?2"
             ))?,
-            (now.as_micros(), steady.as_micros(), bound(limit)),
+            (now.as_micros(), bound(limit)),
         )?;
+        due.extend(TaskRow::all(
+            self.conn.prepare_cached(concat!(
+                "SELECT ",
+                task_columns!(),
+                " FROM tasks INDEXED BY tasks_due_again WHERE status = 0 AND attempt > 0 \
+                 AND not_before <= ?1 ORDER BY not_before, seq LIMIT ?2"
+            ))?,
+            (steady.as_micros(), bound(limit)),
+        )?);
+        due.sort_by_key(|row| (row.not_before, row.seq));
+        due.truncate(limit);
         let mut ready = Vec::with_capacity(due.len());
         for mut row in due {
             row.not_before = None;

@@ -31,6 +31,9 @@ pub(super) struct Shared {
     pub skew: i64,
     /// ... at most.
     pub furthest: i64,
+    /// Starts of the host so far, and when the last one was.
+    pub boot: u64,
+    pub booted_at: Millis,
     pub rng: fastrand::Rng,
     /// What the daemon asked for, in order.
     pub wishes: Vec<Wish>,
@@ -64,6 +67,8 @@ impl Hands {
             epoch: 0,
             skew: 0,
             furthest: 0,
+            boot: 1,
+            booted_at: 0,
             rng: fastrand::Rng::with_seed(seed),
             wishes: Vec::new(),
             pulses: BTreeMap::new(),
@@ -80,11 +85,6 @@ impl Hands {
     pub fn time(&self) -> Timestamp {
         let shared = self.shared();
         Timestamp::from_micros(WALL).plus_millis(shared.now as i64 + shared.skew)
-    }
-
-    /// The clock that nobody sets.
-    pub fn steady(&self) -> Timestamp {
-        Timestamp::from_micros(WALL).plus_millis(self.shared().now as i64)
     }
 
     fn wish(&self, wish: Wish) {
@@ -107,11 +107,12 @@ impl Edge for Hands {
     }
 
     fn up(&self) -> i64 {
-        self.shared().now as i64 * 1_000
+        let shared = self.shared();
+        (shared.now - shared.booted_at) as i64 * 1_000
     }
 
     fn boot(&self) -> String {
-        "boot".into()
+        format!("boot {}", self.shared().boot)
     }
 
     fn chance(&mut self) -> f64 {
@@ -145,6 +146,10 @@ impl Edge for Hands {
 
     fn kept_limits(&mut self) -> io::Result<Option<Override>> {
         Ok(self.shared().limits)
+    }
+
+    fn keep_clocks(&mut self, clocks: &Clocks) {
+        self.shared().clocks = Some(clocks.clone());
     }
 
     fn kept_clocks(&mut self) -> Option<Clocks> {

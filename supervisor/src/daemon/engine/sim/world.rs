@@ -48,6 +48,8 @@ pub(super) enum Happening {
     Asks,
     /// Something goes wrong.
     Fault(Fault),
+    /// The clock of a host that came up with a wrong one is put right.
+    ClockIsRight,
     /// From now on nothing does.
     Heals,
     /// The operator wants every bot to run.
@@ -281,6 +283,10 @@ impl World {
             Happening::Asks => self.asks(),
             Happening::Fault(fault) => self.goes_wrong(fault),
             Happening::Heals => self.heals(),
+            Happening::ClockIsRight => {
+                let mut shared = self.hands.shared();
+                shared.skew = shared.skew.max(shared.furthest);
+            }
             Happening::WantsAll => self.wants_all(),
             Happening::DaemonStarts => self.daemon_starts(),
             Happening::Commits(daemon) if self.is_daemon(daemon) => self.commits(),
@@ -730,13 +736,14 @@ impl World {
 
     /// One transaction.
     fn commit_now(&mut self, ops: Vec<(Ticket, Op)>) -> Committed {
-        let millis = self.now();
+        let (millis, wall) = (self.now(), self.hands.time());
+        let steady = self.engine().map_or(wall, Engine::steady);
         let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         let mut outcomes = Vec::new();
         let now = Now {
             millis,
-            wall: self.hands.time(),
-            steady: self.hands.steady(),
+            wall,
+            steady,
         };
         for (ticket, op) in ops {
             let before = self.judge.before(&op, &disk);
@@ -768,6 +775,17 @@ impl World {
                 let alive: Vec<u32> = self.procs.keys().copied().collect();
                 for pid in alive {
                     self.dies(pid, Exit::Signal(9));
+                }
+                let wrong = self.fault(0.4);
+                let again = self.within(10, 20_000);
+                let mut shared = self.hands.shared();
+                shared.boot += 1;
+                shared.booted_at = shared.now;
+                if wrong {
+                    // No battery, and no time server yet.
+                    shared.skew -= 3_650 * 86_400_000;
+                    drop(shared);
+                    self.later(again, Happening::ClockIsRight);
                 }
             }
             Fault::Stop => self.turn(Engine::stop),
