@@ -24,6 +24,9 @@ use super::Millis;
 /// Less than this is no step: clocks are read one after the other, and are steered.
 const STEP_MICROS: i64 = 1_000_000;
 
+/// The longest that a host is taken to have been off: a year.
+const MAX_OFF_MICROS: i64 = 365 * 86_400_000_000;
+
 /// Steps that are remembered.
 const MAX_STEPS: usize = 32;
 
@@ -57,17 +60,7 @@ impl Clocks {
         match kept {
             // Where it can't be told which boot it is, it is another one.
             Some(kept) if kept.is_of(boot) => kept,
-            Some(kept) => {
-                let as_before = wall.as_micros().saturating_sub(kept.ahead);
-                let steady = as_before.max(kept.seen.as_micros());
-                Self {
-                    boot: boot.to_owned(),
-                    boot_at: steady - up,
-                    ahead: wall.as_micros() - steady,
-                    seen: Timestamp::from_micros(steady),
-                    steps: kept.steps,
-                }
-            }
+            Some(kept) => kept.over_a_boot(boot, up, wall),
             None => Self {
                 boot: boot.to_owned(),
                 boot_at: wall.as_micros() - up,
@@ -76,6 +69,24 @@ impl Clocks {
                 steps: VecDeque::new(),
             },
         }
+    }
+
+    /// How long the host was off nobody knows. The wall clock is as wrong as it was, or was put right, whichever
+    /// makes less of that time; and what was seen before was before. Where either makes years of it, it is wrong in
+    /// another way.
+    fn over_a_boot(mut self, boot: &str, up: i64, wall: Timestamp) -> Self {
+        let seen = self.seen.as_micros();
+        let right = wall.as_micros();
+        let as_before = right.saturating_sub(self.ahead);
+        let possible = [right, as_before].into_iter().map(|at| at - seen);
+        let off = possible
+            .filter(|off| (0..MAX_OFF_MICROS).contains(off))
+            .min();
+        let steady = seen + off.unwrap_or(0);
+        self.boot = boot.to_owned();
+        self.boot_at = steady - up;
+        self.look(wall, Timestamp::from_micros(steady));
+        self
     }
 
     /// Whether it is of this boot.
@@ -182,6 +193,16 @@ mod tests {
         let (wall, steady) = (at(101 * DAY), next.steady(40));
         assert_eq!(next.look(wall, steady).unwrap().by, 100 * DAY - 20);
         assert!(next.steady(50) > kept.seen());
+        // Put right while the host was off.
+        let mut wrong = Clocks::new(Some(kept.clone()), "two", 20, at(DAY));
+        wrong.look(at(DAY + 80), wrong.steady(100));
+        let soon = at(100 * DAY + 5_000);
+        let right = Clocks::new(Some(wrong), "three", 20, soon);
+        assert_eq!(right.steady(20), soon);
+        assert!(
+            right.before(soon, soon, HOUR) < at(DAY),
+            "nor because of that"
+        );
         assert!(
             next.before(wall, steady, HOUR) < kept.seen(),
             "nothing is old because of it"
@@ -194,8 +215,8 @@ mod tests {
         kept.look(at(110 * DAY), kept.steady(500));
         let same = Clocks::new(Some(kept.clone()), "one", 900, at(777 * DAY));
         assert_eq!(same, kept);
-        let unknown = Clocks::new(Some(kept.clone()), "", 900, at(777 * DAY));
-        assert_eq!(unknown.steady(900), at(767 * DAY));
+        let unknown = Clocks::new(Some(kept.clone()), "", 900, at(120 * DAY));
+        assert_eq!(unknown.steady(900), at(110 * DAY));
         let next = Clocks::new(Some(kept), "two", 20, at(111 * DAY));
         assert_eq!(next.steady(20), at(101 * DAY));
     }

@@ -31,9 +31,6 @@ pub(super) struct Shared {
     pub skew: i64,
     /// ... at most.
     pub furthest: i64,
-    /// Starts of the host so far, and when the last one was.
-    pub boot: u64,
-    pub booted_at: Millis,
     pub rng: fastrand::Rng,
     /// What the daemon asked for, in order.
     pub wishes: Vec<Wish>,
@@ -67,8 +64,6 @@ impl Hands {
             epoch: 0,
             skew: 0,
             furthest: 0,
-            boot: 1,
-            booted_at: 0,
             rng: fastrand::Rng::with_seed(seed),
             wishes: Vec::new(),
             pulses: BTreeMap::new(),
@@ -107,12 +102,11 @@ impl Edge for Hands {
     }
 
     fn up(&self) -> i64 {
-        let shared = self.shared();
-        (shared.now - shared.booted_at) as i64 * 1_000
+        self.shared().now as i64 * 1_000
     }
 
     fn boot(&self) -> String {
-        format!("boot {}", self.shared().boot)
+        "boot".into()
     }
 
     fn chance(&mut self) -> f64 {

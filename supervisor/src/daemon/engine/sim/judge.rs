@@ -313,7 +313,14 @@ impl World {
                 .last()
                 .is_some_and(|a| a.bot_id == bot);
         drop(disk);
-        if current {
+        // What it had made up about an attempt that was to come, it may forget.
+        let key = (task.clone(), *fence);
+        let had = self
+            .judge
+            .said
+            .get(&key)
+            .is_some_and(|(who, ..)| who == bot);
+        if current && had {
             self.judge.complain(format!(
                 "{bot} was told to forget attempt {} of {task}, which still runs",
                 fence.attempt

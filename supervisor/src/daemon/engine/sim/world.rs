@@ -48,8 +48,6 @@ pub(super) enum Happening {
     Asks,
     /// Something goes wrong.
     Fault(Fault),
-    /// The clock of a host that came up with a wrong one is put right.
-    ClockIsRight,
     /// From now on nothing does.
     Heals,
     /// The operator wants every bot to run.
@@ -283,10 +281,6 @@ impl World {
             Happening::Asks => self.asks(),
             Happening::Fault(fault) => self.goes_wrong(fault),
             Happening::Heals => self.heals(),
-            Happening::ClockIsRight => {
-                let mut shared = self.hands.shared();
-                shared.skew = shared.skew.max(shared.furthest);
-            }
             Happening::WantsAll => self.wants_all(),
             Happening::DaemonStarts => self.daemon_starts(),
             Happening::Commits(daemon) if self.is_daemon(daemon) => self.commits(),
@@ -775,17 +769,6 @@ impl World {
                 let alive: Vec<u32> = self.procs.keys().copied().collect();
                 for pid in alive {
                     self.dies(pid, Exit::Signal(9));
-                }
-                let wrong = self.fault(0.4);
-                let again = self.within(10, 20_000);
-                let mut shared = self.hands.shared();
-                shared.boot += 1;
-                shared.booted_at = shared.now;
-                if wrong {
-                    // No battery, and no time server yet.
-                    shared.skew -= 3_650 * 86_400_000;
-                    drop(shared);
-                    self.later(again, Happening::ClockIsRight);
                 }
             }
             Fault::Stop => self.turn(Engine::stop),
