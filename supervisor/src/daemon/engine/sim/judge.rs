@@ -1,6 +1,6 @@
 //! What has to hold, whatever happens: the reference that every world is measured by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deia::config::Config;
 use deia::task::{AttemptStatus, TaskId, TaskStatus};
@@ -27,6 +27,8 @@ pub(super) struct Judge {
     requeued: BTreeMap<TaskId, u32>,
     /// Waiting for their time: until when, by which clock.
     not_before: BTreeMap<Seq, (Timestamp, Clock)>,
+    /// Those that have waited for their time.
+    due: BTreeSet<Seq>,
     /// Since when tasks wait for a bot.
     queued: BTreeMap<Seq, Millis>,
     /// When the daemon or its disk was last not as it should be.
@@ -183,10 +185,14 @@ impl Judge {
         };
         match task.record.status {
             TaskStatus::Queued => {
-                self.queued.entry(seq).or_insert(now.millis);
+                // One that was due while there was no daemon has waited since then.
+                let was_due = task.record.attempts.is_empty() && self.due.remove(&seq);
+                let since = if was_due { 0 } else { now.millis };
+                self.queued.entry(seq).or_insert(since);
                 self.not_before.remove(&seq);
             }
             TaskStatus::Scheduled => {
+                self.due.insert(seq);
                 let clock = match task.attempt() {
                     0 => Clock::Wall,
                     _ => Clock::Steady,
