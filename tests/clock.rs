@@ -84,8 +84,8 @@ fn assert_pause(task: &Value, jump: i64) {
     );
 }
 
-/// Shown to fail on a build whose retries wait by the wall clock (set back: `scheduled` for ten days), and
-/// on one whose housekeeping believes the wall clock (set forward: what waited is expired).
+/// On the build before retries waited by the steady clock, one was seen `scheduled` still after the clock was set
+/// back. That housekeeping does not believe the wall clock was shown to fail in the simulation only.
 #[test]
 fn a_clock_that_is_set_moves_no_lease_and_no_pause() {
     let test = "a_clock_that_is_set_moves_no_lease_and_no_pause";
