@@ -1,5 +1,7 @@
 //! The daemon itself.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -69,6 +71,9 @@ pub struct Status {
     pub bots: Vec<BotView>,
     /// Tasks by status.
     pub queue: QueueView,
+    /// Texts with dangerous content, since the start.
+    #[serde(default)]
+    pub validation: ValidationCounts,
     /// The home directory.
     pub home: String,
     /// Which release runs, and how the last upgrade ended.
@@ -76,6 +81,15 @@ pub struct Status {
     pub release: Option<ReleaseView>,
     /// How far bots can be confined on this host; null from a daemon that does not say.
     pub confinement: Option<Confinement>,
+}
+
+/// How often each dangerous pattern was found since the daemon started, by the pattern's name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct ValidationCounts {
+    /// In texts that were refused.
+    pub refused: BTreeMap<String, u64>,
+    /// In texts that were let pass.
+    pub noted: BTreeMap<String, u64>,
 }
 
 /// Where the configuration came from.

@@ -51,7 +51,6 @@ const HEALTH: &str = "comes with health and alerts";
 const BACKUP: &str = "comes with backup and restore";
 const AUDIT: &str = "comes with the audit trail";
 const DEGRADE: &str = "comes with degraded operation";
-const VALIDATION: &str = "comes with request validation";
 const TELEMETRY: &str = "comes with metrics and traces";
 const PORTS: &str = "bots use a local socket, not ports";
 const POSTGRES: &str = "comes with PostgreSQL as the store";
@@ -85,7 +84,7 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; feature_flags.auto_scaling_enabled, Rule::Switch, "Bots are added and removed by load, within the limits. Off: only the limits, the pools' `min` and steps by hand decide; a pool without a minimum gets no bot by itself."),
     key!(Config; feature_flags.audit_logging_enabled, Rule::Switch, "The audit trail.").not_yet(AUDIT),
     key!(Config; feature_flags.graceful_degradation_enabled, Rule::Switch, "Degrade by steps when backends are down.").not_yet(DEGRADE),
-    key!(Config; feature_flags.request_validation_enabled, Rule::Switch, "Refuse tasks with dangerous content.").not_yet(VALIDATION),
+    key!(Config; feature_flags.request_validation_enabled, Rule::Switch, "Look for dangerous content in tasks and messages; what follows is each pool's `request_validation`."),
     key!(Config; feature_flags.performance_profiling_enabled, Rule::Switch, "Timings in the log.").not_yet(TELEMETRY),
     key!(Config; learning.learning_rate, Rule::Number { min: 0.0, max: 1.0, ends: Ends::Excluded }, "Weight of a new sample in the moving averages."),
     key!(Config; learning.min_samples_for_recommendation, whole(0, 1_000_000), "Results on a kind of work before what was learned of a bot counts; 0 is 1."),

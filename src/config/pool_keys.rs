@@ -7,8 +7,6 @@ use super::keys::{MAX_BOTS, SECONDS, whole};
 use super::rule::{Ends, MAX_SECONDS, Rule};
 use super::{CommandSpec, EchoSpec, ModelServer, Pool, Workdir};
 
-const VALIDATION: &str = "comes with request validation";
-
 /// The keys of a pool but `name`, `backend` and `fallback`, which have a shape of their own.
 pub static POOL: &[Key<Pool>] = &[
     key!(Pool; "type" => bot_type, Rule::Word { words: &["general", "developer", "analyzer", "writer", "planner", "validator"], refused: &[] }, "What its bots are good at."),
@@ -45,7 +43,7 @@ pub static POOL: &[Key<Pool>] = &[
     key!(Pool; limits.landlock, Rule::Word { words: &["best_effort", "required", "off"], refused: &[] }, "How Landlock confines its bots: as far as the kernel goes; the same, and no start without; or not at all."),
     key!(Pool; limits.disk_mb, whole(16, 1_000_000_000), "MiB that a task's working directory, its bot's own directory and a single file may have; a bot that writes more is ended."),
     key!(Pool; limits.listen_ports, Rule::Ports, "TCP ports that commands may listen on, besides those the kernel picks."),
-    key!(Pool; request_validation, Rule::Word { words: &["block", "audit", "off"], refused: &[] }, "Tasks with dangerous content: refuse, note, or let pass.").not_yet(VALIDATION),
+    key!(Pool; request_validation, Rule::Word { words: &["block", "audit", "off"], refused: &[] }, "Tasks and messages with dangerous content: refuse them, note them, or do not look."),
     key!(Pool; budget.tokens_per_day, Rule::Optional(&whole(1, u64::MAX)), "Tokens one bot may use in a UTC day; null: no limit.").not_yet("comes with token budgets"),
     key!(Pool; budget.seconds_per_task, Rule::Optional(&whole(1, MAX_SECONDS)), "Seconds one attempt may take; null: the task's own time-out only."),
 ];

@@ -12,6 +12,7 @@
 //!   retry     what happens to a task whose attempt ended without a result
 //!   bot       a bot as (wanted, actual): every event in every state
 //!   restart   when a bot that ended is started again
+//!   content   what looks dangerous in a text, and whether it goes on
 //!   explain   what is said of a bot: what happened, how often, what comes next
 //!   liveness  whether a bot's main loop turns
 //!   watchdog  when the daemon is known to work, and how long a stop may take
@@ -23,6 +24,7 @@
 
 pub mod bot;
 pub mod clock;
+pub mod content;
 pub mod demand;
 pub mod dispatch;
 pub mod explain;

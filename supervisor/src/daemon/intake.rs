@@ -10,6 +10,7 @@ use deia::time::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::brain::content::{self, Found, Refusal, Verdict};
 use crate::brain::demand::{
     Demand, MAX_CAPABILITIES, MAX_CAPABILITY_BYTES, NamedBy, is_capability,
 };
@@ -36,6 +37,8 @@ pub struct Intake {
     pub demand: Demand,
     /// How long its client waits for the result.
     pub wait: Option<Duration>,
+    /// What its content holds that has to be noted.
+    pub noted: Option<Found>,
 }
 
 /// Why a request is no task.
@@ -45,12 +48,14 @@ pub enum NotATask {
     Invalid(Vec<ValidationError>),
     /// 413: its bytes, and how many there may be.
     TooLarge(u64, u64),
+    /// 400: its content is refused for what it holds.
+    Dangerous(Refusal),
 }
 
 /// Checks and completes a request.
 ///
 /// # Errors
-/// Every value that is wrong, or that the content is too large.
+/// Every value that is wrong, that the content is too large, or that it is refused for what it holds.
 pub fn intake(request: SubmitRequest, config: &Config, now: Timestamp) -> Result<Intake, NotATask> {
     let bytes = request.content.len() as u64;
     if bytes > config.tasks.max_content_bytes {
@@ -121,6 +126,11 @@ pub fn intake(request: SubmitRequest, config: &Config, now: Timestamp) -> Result
         capabilities,
         named_by,
     };
+    let noted = match content::of_task(config, &demand, &request.content) {
+        Verdict::Pass => None,
+        Verdict::Note(found) => Some(found),
+        Verdict::Refuse(refusal) => return Err(NotATask::Dangerous(refusal)),
+    };
     let task = NewTask {
         id,
         request_hash,
@@ -142,6 +152,7 @@ pub fn intake(request: SubmitRequest, config: &Config, now: Timestamp) -> Result
         task: Box::new(task),
         demand,
         wait: wait.map(Duration::from_secs_f64),
+        noted,
     })
 }
 

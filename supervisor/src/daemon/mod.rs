@@ -14,6 +14,7 @@ mod signals;
 mod sockets;
 mod start;
 pub mod upgrade;
+pub mod validation;
 
 pub use reap::reap;
 pub use run::{Options, print_openapi, run};

@@ -16,6 +16,7 @@ use super::engine::{Ended, Engine, Parts};
 use super::home::{Home, HomeLock};
 use super::sockets::{Listeners, resume};
 use super::upgrade::{self, Departure, Handover, Plan, Releases, Upgrader};
+use super::validation::Validation;
 use super::{estate, health, reload, service as manager, signals};
 use crate::fleet::cgroup::Cgroups;
 use crate::fleet::exits::{self, Exits};
@@ -250,11 +251,13 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         store: sqlite,
     });
     let (leaving, left) = watch::channel(false);
+    let validation = Validation::default();
     hive::start(hive::Parts {
         hive: home.hive(),
         commands: commands_to.clone(),
         store: store.clone(),
         config: config.clone(),
+        validation: validation.clone(),
         leaving: left.clone(),
         epoch,
     });
@@ -263,6 +266,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         store: store.clone(),
         outputs,
         config: config.clone(),
+        validation,
         condition,
         usage: Usage::default(),
         upgrader: upgrader.clone(),

@@ -17,6 +17,7 @@ use super::parse::{NoTask, parse};
 use super::respond::Response;
 use super::watch::Watcher;
 use crate::brain::Millis;
+use crate::daemon::validation::Validation;
 
 /// Folders that are looked at.
 const MAX_FOLDERS: usize = 1_000;
@@ -32,6 +33,7 @@ const MAX_READS: usize = 1_000;
 pub struct Desk {
     pub(super) hive: PathBuf,
     watcher: Watcher,
+    pub(super) validation: Validation,
     folders: BTreeMap<String, Folder>,
     pub(super) ledger: Option<Ledger>,
     /// What is wrong and was said; once each.
@@ -79,10 +81,11 @@ pub enum Answered {
 
 impl Desk {
     /// Nothing is looked at yet.
-    pub fn new(hive: &Path, watcher: Watcher) -> Self {
+    pub fn new(hive: &Path, watcher: Watcher, validation: Validation) -> Self {
         Self {
             hive: hive.to_owned(),
             watcher,
+            validation,
             folders: BTreeMap::new(),
             ledger: None,
             said: HashSet::new(),

@@ -148,6 +148,13 @@ pub struct Due {
     pub id: TaskId,
 }
 
+impl Due {
+    /// `folder/name`.
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.folder, self.name)
+    }
+}
+
 /// The most urgent first, then the oldest.
 pub fn order(due: &mut [Due]) {
     due.sort_by(|a, b| {

@@ -15,6 +15,7 @@ use super::name::{self, Target, target};
 use super::parse::{TaskFile, parse};
 use crate::brain::Millis;
 use crate::daemon::intake::{Intake, NotATask, intake};
+use crate::daemon::validation::Way;
 
 /// Files that are submitted at once, and bytes in them.
 const MAX_PORTION: usize = 64;
@@ -105,6 +106,10 @@ impl Desk {
         let request = request(due, &origin, file, target);
         match intake(request, config, Timestamp::now()) {
             Ok(intake) => Ok(Some((intake, origin))),
+            Err(NotATask::Dangerous(refusal)) => {
+                self.validation.refused(Way::File, &due.place(), &refusal);
+                Err(refusal.to_string())
+            }
             Err(NotATask::TooLarge(bytes, most)) => Err(format!(
                 "the task has {bytes} bytes, tasks.max_content_bytes allows {most}: make it shorter, or raise the limit"
             )),

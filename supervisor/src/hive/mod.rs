@@ -56,6 +56,7 @@ use self::watch::Watcher;
 use crate::brain::Millis;
 use crate::daemon::command::{Command, Refused};
 use crate::daemon::reload::ConfigHandle;
+use crate::daemon::validation::{Validation, Way};
 use crate::store::{Store, StoreError, TaskRecord};
 
 /// Between two looks where the kernel tells what happens.
@@ -89,6 +90,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Whose folders there are.
     pub config: ConfigHandle,
+    /// Told of what is refused for what it holds.
+    pub validation: Validation,
     /// True once another process is about to go on.
     pub leaving: tokio::sync::watch::Receiver<bool>,
     /// When the daemon started.
@@ -99,11 +102,12 @@ pub struct Parts {
 pub fn start(parts: Parts) {
     let (watcher, notices) = Watcher::new();
     let hive = Hive {
-        desk: Some(Desk::new(&parts.hive, watcher)),
+        desk: Some(Desk::new(&parts.hive, watcher, parts.validation.clone())),
         notices,
         commands: parts.commands,
         store: parts.store,
         config: parts.config,
+        validation: parts.validation,
         leaving: parts.leaving,
         epoch: parts.epoch,
         ends: FuturesUnordered::new(),
@@ -131,6 +135,7 @@ struct Hive {
     commands: mpsc::Sender<Command>,
     store: Arc<dyn Store>,
     config: ConfigHandle,
+    validation: Validation,
     leaving: tokio::sync::watch::Receiver<bool>,
     epoch: Instant,
     /// The ends that are waited for.
@@ -270,14 +275,18 @@ impl Hive {
                 reply,
             };
             self.commands.send(command).await.ok()?;
-            asked.push((due, answer));
+            asked.push((due, intake.noted, answer));
         }
         let mut fates = Vec::with_capacity(asked.len());
-        for (due, answer) in asked {
+        for (due, noted, answer) in asked {
             let fate = match answer.await.ok()? {
                 // Another request under this name: the same content, under an earlier configuration.
                 Ok(_) | Err(Refused::Conflict) => {
                     self.refused = None;
+                    if let Some(found) = noted {
+                        let id = due.id.as_str();
+                        self.validation.noted(Way::File, &due.place(), id, found);
+                    }
                     Fate::Taken
                 }
                 Err(Refused::Unsuitable) => Fate::Bad(

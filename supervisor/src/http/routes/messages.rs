@@ -14,9 +14,12 @@ use deia::time::Timestamp;
 use serde_json::{Map, Value};
 
 use super::orchestrate::unreadable;
+use super::submit::dangerous;
 use super::{Shared, refused};
+use crate::brain::content::{self, Verdict};
 use crate::daemon::command::{AskMail, Command};
 use crate::daemon::intake::MAX_METADATA_BYTES;
+use crate::daemon::validation::Way;
 use crate::http::caller::Caller;
 use crate::http::error::ApiFailure;
 use crate::http::extract::{JsonBody, PathArgs, QueryArgs};
@@ -33,7 +36,7 @@ const MAX_CONVERSATION: u32 = 1_000;
 /// Sends a message. 200 says that it is durable; it is delivered as soon as its bot is up.
 #[utoipa::path(post, path = "/api/messaging/send", tag = "messages", request_body = SendRequest, responses(
     (status = 200, body = SendAnswer),
-    (status = 400, body = deia::api::ApiError, description = "There is no text, or nobody to have it"),
+    (status = 400, body = deia::api::ApiError, description = "There is no text, or nobody to have it; or `dangerous_content`"),
     (status = 403, body = deia::api::ApiError, description = "A bot speaks for itself alone"),
     (status = 413, body = deia::api::ApiError, description = "The text is too large"),
     (status = 422, body = deia::api::ValidationErrors),
@@ -54,7 +57,7 @@ pub async fn send(
         ttl_seconds: request.ttl_seconds,
         metadata: request.metadata,
     };
-    let message = draft.to(&api, &from_bot, request.to_bot)?;
+    let message = draft.to(&api, caller, &from_bot, request.to_bot)?;
     let answer = SendAnswer {
         success: true,
         message_id: message.id.clone(),
@@ -70,7 +73,7 @@ pub async fn send(
 /// Sends the same message to every bot of a type, but the sender: to all or to none.
 #[utoipa::path(post, path = "/api/messaging/broadcast", tag = "messages", request_body = BroadcastRequest, responses(
     (status = 200, body = BroadcastAnswer),
-    (status = 400, body = deia::api::ApiError, description = "There is no text"),
+    (status = 400, body = deia::api::ApiError, description = "There is no text; or `dangerous_content`, for one of those who would get it"),
     (status = 403, body = deia::api::ApiError, description = "A bot speaks for itself alone"),
     (status = 404, body = deia::api::ApiError, description = "There is no bot of this type"),
     (status = 422, body = deia::api::ValidationErrors),
@@ -95,7 +98,7 @@ pub async fn broadcast(
         metadata: request.metadata,
     };
     let messages: Vec<NewMessage> = of_type
-        .map(|bot| draft.clone().to(&api, &from_bot, bot.id))
+        .map(|bot| draft.clone().to(&api, caller, &from_bot, bot.id))
         .collect::<Result<_, _>>()?;
     if messages.is_empty() {
         let kind = request.to_type;
@@ -257,6 +260,7 @@ pub async fn conversation(
 /// A message to the fleet's own bot, as the original's bots took it.
 #[utoipa::path(post, path = "/message", tag = "messages", request_body = BotMessageRequest, responses(
     (status = 200, body = BotMessageAnswer),
+    (status = 400, body = deia::api::ApiError, description = "`dangerous_content`"),
     (status = 403, body = deia::api::ApiError, description = "A bot speaks for itself alone"),
     (status = 422, body = deia::api::ValidationErrors),
 ))]
@@ -272,7 +276,7 @@ pub async fn to_this_bot(
         ttl_seconds: None,
         metadata: None,
     };
-    let message = draft.to(&api, &from_bot, api.config.first_pool())?;
+    let message = draft.to(&api, caller, &from_bot, api.config.first_pool())?;
     let message_id = message.id.clone();
     submit(&api, vec![message]).await?;
     Ok(Json(BotMessageAnswer {
@@ -332,7 +336,13 @@ struct Draft {
 }
 
 impl Draft {
-    fn to(self, api: &Shared, from_bot: &str, to_bot: String) -> Result<NewMessage, ApiFailure> {
+    fn to(
+        self,
+        api: &Shared,
+        caller: Caller,
+        from_bot: &str,
+        to_bot: String,
+    ) -> Result<NewMessage, ApiFailure> {
         if self.content.len() > MAX_MESSAGE_BYTES {
             return Err(ApiFailure::too_large(format!(
                 "the message has {} bytes; {MAX_MESSAGE_BYTES} is the most",
@@ -346,9 +356,19 @@ impl Draft {
                 text.len()
             )));
         }
-        let default_ttl = || api.config.current().timeouts.message_ttl_seconds;
+        let config = api.config.current();
+        let id = uuid::Uuid::now_v7().to_string();
+        match content::of_message(&config, &to_bot, &self.content) {
+            Verdict::Pass => {}
+            Verdict::Note(found) => api.validation.noted(Way::Message, &caller, &id, found),
+            Verdict::Refuse(refusal) => {
+                api.validation.refused(Way::Message, &caller, &refusal);
+                return Err(dangerous(&refusal));
+            }
+        }
+        let default_ttl = || config.timeouts.message_ttl_seconds;
         Ok(NewMessage {
-            id: uuid::Uuid::now_v7().to_string(),
+            id,
             from_bot: from_bot.to_owned(),
             to_bot,
             content: self.content,

@@ -33,6 +33,7 @@ use crate::daemon::command::{Command, Refused};
 use crate::daemon::health::Condition;
 use crate::daemon::reload::ConfigHandle;
 use crate::daemon::upgrade::Upgrader;
+use crate::daemon::validation::Validation;
 use crate::fleet::outputs::Outputs;
 use crate::store::Store;
 use crate::usage::Usage;
@@ -47,6 +48,8 @@ pub struct Api {
     pub outputs: Outputs,
     /// The configuration, and its reload.
     pub config: ConfigHandle,
+    /// What was refused for what it holds.
+    pub validation: Validation,
     /// The daemon's condition.
     pub condition: watch::Receiver<Condition>,
     /// What processes use.

@@ -46,6 +46,7 @@ pub async fn status(State(api): State<Shared>) -> Result<Json<Status>, ApiFailur
         },
         bots,
         queue: queue(&counts),
+        validation: api.validation.counts(),
         home: api.home.display().to_string(),
         release: Some(release),
         confinement: Some(api.confinement.clone()),

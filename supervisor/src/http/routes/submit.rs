@@ -6,6 +6,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use deia::api::{BatchAnswer, SubmitAnswer, SubmitRequest, ValidationErrors};
+use deia::config::Config;
 use deia::task::{TaskId, TaskStatus};
 use deia::time::Timestamp;
 use serde_json::value::RawValue;
@@ -13,8 +14,11 @@ use tokio::sync::oneshot;
 
 use super::tasks::{record, result_view};
 use super::{Shared, refused};
+use crate::brain::content::Refusal;
 use crate::daemon::command::{Command, Refused, Submitted};
 use crate::daemon::intake::{Intake, NotATask, intake};
+use crate::daemon::validation::Way;
+use crate::http::caller::Caller;
 use crate::http::error::ApiFailure;
 use crate::http::extract::{JsonBody, max_body_bytes, parse_body, read_body_up_to};
 use crate::store::NewTask;
@@ -31,6 +35,7 @@ const BATCH_PORTION: usize = 1000;
 /// A new task. Answered once it is durable.
 #[utoipa::path(post, path = "/api/orchestrate", tag = "tasks", request_body = SubmitRequest, responses(
     (status = 200, body = SubmitAnswer, description = "Accepted and durable; or `success: false` when no bot of this configuration can ever do it"),
+    (status = 400, body = deia::api::ApiError, description = "`dangerous_content`: the content has a pattern that its pool refuses"),
     (status = 409, body = deia::api::ApiError, description = "The task_id belongs to another request"),
     (status = 413, body = deia::api::ApiError, description = "Larger than tasks.max_content_bytes"),
     (status = 422, body = ValidationErrors),
@@ -38,10 +43,10 @@ const BATCH_PORTION: usize = 1000;
 ))]
 pub async fn orchestrate(
     State(api): State<Shared>,
+    caller: Caller,
     JsonBody(request): JsonBody<SubmitRequest>,
 ) -> Result<Json<SubmitAnswer>, ApiFailure> {
-    let config = api.config.current();
-    let taken = intake(request, &config, Timestamp::now()).map_err(not_a_task)?;
+    let taken = take(&api, &api.config.current(), caller, Way::Task, request)?;
     let wait = taken.wait;
     let id = taken.task.id.clone();
     let (sketch, answer) = send(&api, taken).await?;
@@ -66,6 +71,7 @@ pub async fn orchestrate(
 ))]
 pub async fn batch(
     State(api): State<Shared>,
+    caller: Caller,
     request: Request,
 ) -> Result<Json<BatchAnswer>, ApiFailure> {
     let most = max_body_bytes(&request).saturating_mul(BATCH_BODIES);
@@ -77,9 +83,9 @@ pub async fn batch(
         let mut waiting = Vec::with_capacity(portion.len());
         for entry in portion {
             waiting.push(match parse_body::<SubmitRequest>(entry) {
-                Ok(request) => match intake(request, &config, Timestamp::now()) {
+                Ok(request) => match take(&api, &config, caller, Way::Batch, request) {
                     Ok(taken) => send(&api, taken).await,
-                    Err(why) => Err(not_a_task(why)),
+                    Err(why) => Err(why),
                 },
                 Err(errors) => Err(ApiFailure::invalid(errors)),
             });
@@ -101,6 +107,39 @@ pub async fn batch(
         accepted: accepted as u64,
         results,
     }))
+}
+
+/// From a request to a task: the one way for everything that comes over HTTP. What has to be said of its
+/// content is said here.
+pub(super) fn take(
+    api: &Shared,
+    config: &Config,
+    caller: Caller,
+    way: Way,
+    request: SubmitRequest,
+) -> Result<Intake, ApiFailure> {
+    match intake(request, config, Timestamp::now()) {
+        Ok(taken) => {
+            if let Some(found) = taken.noted {
+                let id = taken.task.id.as_str();
+                api.validation.noted(way, &caller, id, found);
+            }
+            Ok(taken)
+        }
+        Err(NotATask::Invalid(errors)) => Err(ApiFailure::invalid(errors)),
+        Err(NotATask::TooLarge(bytes, most)) => Err(ApiFailure::too_large(format!(
+            "content has {bytes} bytes, tasks.max_content_bytes allows {most}"
+        ))),
+        Err(NotATask::Dangerous(refusal)) => {
+            api.validation.refused(way, &caller, &refusal);
+            Err(dangerous(&refusal))
+        }
+    }
+}
+
+/// Content that is refused for what it holds.
+pub(super) fn dangerous(refusal: &Refusal) -> ApiFailure {
+    ApiFailure::bad_request("dangerous_content", refusal.to_string())
 }
 
 type Waiting = oneshot::Receiver<Result<Submitted, Refused>>;
@@ -215,15 +254,6 @@ async fn wait_for(
     answer.position = None;
     answer.result = result_view(api, &found).await?;
     Ok(())
-}
-
-fn not_a_task(why: NotATask) -> ApiFailure {
-    match why {
-        NotATask::Invalid(errors) => ApiFailure::invalid(errors),
-        NotATask::TooLarge(bytes, most) => ApiFailure::too_large(format!(
-            "content has {bytes} bytes, tasks.max_content_bytes allows {most}"
-        )),
-    }
 }
 
 fn failed(task_id: String, failure: &ApiFailure) -> SubmitAnswer {
