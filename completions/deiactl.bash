@@ -97,6 +97,36 @@ _deiactl() {
             deiactl,upgrade)
                 cmd="deiactl__subcmd__upgrade"
                 ;;
+            deiactl__subcmd__backup,create)
+                cmd="deiactl__subcmd__backup__subcmd__create"
+                ;;
+            deiactl__subcmd__backup,help)
+                cmd="deiactl__subcmd__backup__subcmd__help"
+                ;;
+            deiactl__subcmd__backup,list)
+                cmd="deiactl__subcmd__backup__subcmd__list"
+                ;;
+            deiactl__subcmd__backup,status)
+                cmd="deiactl__subcmd__backup__subcmd__status"
+                ;;
+            deiactl__subcmd__backup,verify)
+                cmd="deiactl__subcmd__backup__subcmd__verify"
+                ;;
+            deiactl__subcmd__backup__subcmd__help,create)
+                cmd="deiactl__subcmd__backup__subcmd__help__subcmd__create"
+                ;;
+            deiactl__subcmd__backup__subcmd__help,help)
+                cmd="deiactl__subcmd__backup__subcmd__help__subcmd__help"
+                ;;
+            deiactl__subcmd__backup__subcmd__help,list)
+                cmd="deiactl__subcmd__backup__subcmd__help__subcmd__list"
+                ;;
+            deiactl__subcmd__backup__subcmd__help,status)
+                cmd="deiactl__subcmd__backup__subcmd__help__subcmd__status"
+                ;;
+            deiactl__subcmd__backup__subcmd__help,verify)
+                cmd="deiactl__subcmd__backup__subcmd__help__subcmd__verify"
+                ;;
             deiactl__subcmd__bot,help)
                 cmd="deiactl__subcmd__bot__subcmd__help"
                 ;;
@@ -250,6 +280,18 @@ _deiactl() {
             deiactl__subcmd__help,upgrade)
                 cmd="deiactl__subcmd__help__subcmd__upgrade"
                 ;;
+            deiactl__subcmd__help__subcmd__backup,create)
+                cmd="deiactl__subcmd__help__subcmd__backup__subcmd__create"
+                ;;
+            deiactl__subcmd__help__subcmd__backup,list)
+                cmd="deiactl__subcmd__help__subcmd__backup__subcmd__list"
+                ;;
+            deiactl__subcmd__help__subcmd__backup,status)
+                cmd="deiactl__subcmd__help__subcmd__backup__subcmd__status"
+                ;;
+            deiactl__subcmd__help__subcmd__backup,verify)
+                cmd="deiactl__subcmd__help__subcmd__backup__subcmd__verify"
+                ;;
             deiactl__subcmd__help__subcmd__bot,interrupt)
                 cmd="deiactl__subcmd__help__subcmd__bot__subcmd__interrupt"
                 ;;
@@ -398,7 +440,7 @@ _deiactl() {
 
     case "${cmd}" in
         deiactl)
-            opts="-q -h -V --home --socket --url --json --quiet --help --version status submit task bots bot scale drain resume reload upgrade config logs bench message doctor completions alerts backup restore rollback audit token preflight checklist deployments top help"
+            opts="-q -h -V --home --socket --url --json --quiet --help --version status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -476,8 +518,208 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__backup)
-            opts="-q --home --socket --url --json --quiet"
+            opts="-q -h --home --socket --url --json --quiet --help create list verify status help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__backup__subcmd__create)
+            opts="-q -h --name --description --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --description)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__backup__subcmd__help)
+            opts="create list verify status help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__backup__subcmd__help__subcmd__create)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__backup__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__backup__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__backup__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__backup__subcmd__help__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__backup__subcmd__list)
+            opts="-q -h --limit --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__backup__subcmd__status)
+            opts="-q -h --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__backup__subcmd__verify)
+            opts="-q -h --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1236,7 +1478,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__help)
-            opts="status submit task bots bot scale drain resume reload upgrade config logs bench message doctor completions alerts backup restore rollback audit token preflight checklist deployments top help"
+            opts="status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1278,8 +1520,64 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__help__subcmd__backup)
-            opts=""
+            opts="create list verify status"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__backup__subcmd__create)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__backup__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__backup__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__backup__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

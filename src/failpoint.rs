@@ -70,6 +70,13 @@ pub const NAMES: &[&str] = &[
     "hive.answer.synced",
     "hive.rejected.explained",
     "hive.rejected.moved",
+    // Backups.
+    "backup.copied",
+    "backup.written",
+    "backup.synced",
+    "backup.renamed",
+    "backup.kept",
+    "backup.removed",
     // Another release.
     "upgrade.kept.copied",
     "upgrade.kept.synced",
@@ -115,6 +122,8 @@ pub const DURABLE_FILES: &[&str] = &[
     "limits-override.json",
     "stopped-bots.json",
     "clocks.json",
+    // How the last daemon ended.
+    "shutdown.marker",
     // Of task files, and of releases.
     "ledger.jsonl",
     "ledger.json",

@@ -64,6 +64,7 @@ enum Act {
     BadFile,
     TornList,
     Stop,
+    Backup,
     /// The daemon is away for a moment, and bots keep what they finish.
     Absence,
 }
@@ -77,6 +78,7 @@ fn way(point: &str) -> (Way, u32) {
         (_, "last-good.yaml") => (Way::Load(Act::Reload), 3),
         (_, "limits-override.json") => (Way::Load(Act::Scale), 3),
         (_, "stopped-bots.json") => (Way::Load(Act::StopAndStart), 3),
+        (_, "shutdown.marker") => (Way::Load(Act::Stop), 1),
         (_, "ledger.jsonl") => (Way::Load(Act::TornList), 1),
         // One is written when the switch begins, and one when it has succeeded.
         (_, "ledger.json") => (Way::Upgrade, 1),
@@ -91,6 +93,7 @@ fn way(point: &str) -> (Way, u32) {
         ("message", _) => (Way::Load(Act::Message), 5),
         ("limits", _) => (Way::Load(Act::Scale), 5),
         ("reload", _) => (Way::Load(Act::Reload), 5),
+        ("backup", _) => (Way::Load(Act::Backup), 2),
         ("hive", _) if point.contains("rejected") => (Way::Load(Act::BadFile), 1),
         ("hive", _) => (Way::Load(Act::File), 2),
         ("store", _) if point.contains("create") => (Way::Start, 1),
@@ -395,6 +398,7 @@ fn loads(points: &[String], seed: u64) -> Told {
                 Act::Message => acts.message(daemon),
                 Act::File => acts.file(daemon),
                 Act::BadFile => acts.bad_file(daemon),
+                Act::Backup => acts.backup(daemon),
                 Act::Stop if is_told => {}
                 Act::Stop => {
                     is_told = true;

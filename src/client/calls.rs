@@ -7,11 +7,12 @@ use serde_json::Value;
 use super::http::{ANSWER_TIMEOUT, Call, Client, Reply, retry_after, segment, with_query};
 use super::{ClientError, OutputStream, Refusal};
 use crate::api::{
-    BatchAnswer, BotActionAnswer, BotList, BotView, BroadcastAnswer, BroadcastRequest,
-    CheckReloadAnswer, ConfigStatus, ConfigValue, Conversation, ConversationQuery, Health, Inbox,
-    InboxQuery, LimitsAnswer, LimitsRequest, OutputView, Probe, ReadAnswer, ReloadAnswer,
-    ScalingStatus, SendAnswer, SendRequest, Status, SubmitAnswer, SubmitRequest, TaskActionAnswer,
-    TaskPage, TaskQuery, TaskView, UpgradeAnswer, UpgradeRequest,
+    BackupAnswer, BackupHistory, BackupRequest, BatchAnswer, BotActionAnswer, BotList, BotView,
+    BroadcastAnswer, BroadcastRequest, CheckReloadAnswer, ConfigStatus, ConfigValue, Conversation,
+    ConversationQuery, Health, Inbox, InboxQuery, LimitsAnswer, LimitsRequest, OutputView, Probe,
+    ReadAnswer, RecoveryStatus, ReloadAnswer, ScalingStatus, SendAnswer, SendRequest, Status,
+    SubmitAnswer, SubmitRequest, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UpgradeAnswer,
+    UpgradeRequest, VerifyAnswer,
 };
 
 /// How long a batch may take: it is committed in groups, and each has its own fsync.
@@ -19,6 +20,9 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a release's self-check may take: it tries a copy of the store.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a backup, or reading one, may take: large ones take minutes.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// How long a reload may take: the daemon answers when it is applied.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -272,6 +276,38 @@ impl Client {
             ..Call::post("/api/upgrade")
         })
         .await
+    }
+
+    /// `POST /api/disaster-recovery/backup`: answered once it is on disk.
+    pub async fn backup(&self, request: &BackupRequest) -> Answer<BackupAnswer> {
+        self.call(Call {
+            body: Some(self.encode(request)?),
+            timeout: BACKUP_TIMEOUT,
+            ..Call::post("/api/disaster-recovery/backup")
+        })
+        .await
+    }
+
+    /// `GET /api/disaster-recovery/backup-history`.
+    pub async fn backup_history(&self, limit: u32) -> Answer<BackupHistory> {
+        let values = [("limit", Some(limit.to_string()))];
+        let path = "/api/disaster-recovery/backup-history";
+        self.get(&with_query(path, &values)).await
+    }
+
+    /// `POST /api/disaster-recovery/verify/{id}`.
+    pub async fn verify_backup(&self, id: &str) -> Answer<VerifyAnswer> {
+        let path = format!("/api/disaster-recovery/verify/{}", segment(id));
+        self.call(Call {
+            timeout: BACKUP_TIMEOUT,
+            ..Call::post(&path)
+        })
+        .await
+    }
+
+    /// `GET /api/disaster-recovery/status`.
+    pub async fn recovery_status(&self) -> Answer<RecoveryStatus> {
+        self.get("/api/disaster-recovery/status").await
     }
 
     /// `POST /api/config/check-reload`.

@@ -48,7 +48,6 @@ const fn words(words: &'static [&'static str]) -> Rule {
 }
 
 const HEALTH: &str = "comes with health and alerts";
-const BACKUP: &str = "comes with backup and restore";
 const AUDIT: &str = "comes with the audit trail";
 const DEGRADE: &str = "comes with degraded operation";
 const TELEMETRY: &str = "comes with metrics and traces";
@@ -90,16 +89,18 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; learning.min_samples_for_recommendation, whole(0, 1_000_000), "Results on a kind of work before what was learned of a bot counts; 0 is 1."),
     key!(Config; learning.min_confidence_threshold, FRACTION, "Confidence below which a recommendation is not followed; a fraction."),
     key!(Config; learning.reset_learning_on_major_version_change, Rule::Switch, "Forget what was learned when `version` changes its first number."),
-    key!(Config; persistence.backup_enabled, Rule::Switch, "Periodic backups.").not_yet(BACKUP),
-    key!(Config; persistence.backup_interval_minutes, whole(1, 525_600), "Minutes between two backups.").not_yet(BACKUP),
-    key!(Config; persistence.backup_retention_days, whole(1, 36_500), "Days a backup is kept.").not_yet(BACKUP),
+    key!(Config; persistence.backup_enabled, Rule::Switch, "A backup at every interval. Off: only those that are asked for."),
+    key!(Config; persistence.backup_interval_minutes, whole(1, 525_600), "Minutes from one backup to the next, whoever made the first."),
+    key!(Config; persistence.backup_retention_days, whole(1, 36_500), "Days a backup is kept; one with a name ten times as long. The newest good one is never removed."),
+    key!(Config; persistence.backup_after, Rule::Texts, "A program and its arguments, run after each backup without a shell; the archive's path is the last argument. It has ten minutes; a failure is logged, and the backup stays."),
     key!(Config; persistence.state_directory, Rule::Path, "Where the store is; relative to HOME.").after_restart(),
     key!(Config; persistence.log_directory, Rule::Path, "Where the JSON lines are; relative to HOME.").after_restart(),
     key!(Config; persistence.config_directory, Rule::Path, "Where the sample files are; relative to HOME.").after_restart(),
-    key!(Config; disaster_recovery.enabled, Rule::Switch, "Try to recover a damaged store at start.").not_yet(BACKUP),
+    key!(Config; disaster_recovery.enabled, Rule::Switch, "Where the store can't be used, start in recovery mode (restore, list and verify backups; nothing else). Off: end, saying why."),
+    key!(Config; disaster_recovery.automatic, Rule::Switch, "In recovery mode, restore the newest good backup without being asked. What was accepted since that backup is lost by it (the damaged store is kept)."),
     key!(Config; disaster_recovery.recovery_checks_interval_seconds, whole(1, MAX_SECONDS), "Seconds between two checks of the original.").no_effect("the store is checked at every start and on every read, not by a timer"),
-    key!(Config; disaster_recovery.max_recovery_attempts, whole(1, 1000), "Attempts before recovery mode.").not_yet(BACKUP),
-    key!(Config; disaster_recovery.recovery_backoff_seconds, whole(1, MAX_SECONDS), "Seconds between two attempts.").not_yet(BACKUP),
+    key!(Config; disaster_recovery.max_recovery_attempts, whole(1, 1000), "With `automatic`: backups that are tried before it is left to a person."),
+    key!(Config; disaster_recovery.recovery_backoff_seconds, whole(1, MAX_SECONDS), "With `automatic`: seconds before each try."),
     key!(Config; audit.enabled, Rule::Switch, "Keep an audit trail.").not_yet(AUDIT),
     key!(Config; audit.log_file, Rule::Path, "The exported audit trail; relative to HOME.").after_restart().not_yet(AUDIT),
     key!(Config; audit.retention_days, whole(1, 36_500), "Days the audit trail is kept.").not_yet(AUDIT),

@@ -267,6 +267,8 @@ pub struct Persistence {
     pub backup_interval_minutes: u32,
     /// Days a backup is kept.
     pub backup_retention_days: u32,
+    /// A program and its arguments, run after each backup.
+    pub backup_after: Vec<String>,
     /// Where the store is.
     pub state_directory: PathBuf,
     /// Where the JSON lines are.
@@ -281,6 +283,7 @@ impl Default for Persistence {
             backup_enabled: true,
             backup_interval_minutes: 10,
             backup_retention_days: 7,
+            backup_after: Vec::new(),
             state_directory: ".deia/state".into(),
             log_directory: ".deia/bot-logs".into(),
             config_directory: ".deia/config".into(),
@@ -291,11 +294,13 @@ impl Default for Persistence {
 /// What to do with a damaged store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DisasterRecovery {
-    /// Recover at start at all.
+    /// Start in recovery mode where the store can't be used, instead of ending.
     pub enabled: bool,
+    /// Restore the newest good backup without being asked.
+    pub automatic: bool,
     /// Accepted for old files.
     pub recovery_checks_interval_seconds: u64,
-    /// Attempts before recovery mode.
+    /// Restores in a row without being asked.
     pub max_recovery_attempts: u32,
     /// Seconds between two attempts.
     pub recovery_backoff_seconds: u64,
@@ -305,6 +310,7 @@ impl Default for DisasterRecovery {
     fn default() -> Self {
         Self {
             enabled: true,
+            automatic: false,
             recovery_checks_interval_seconds: 60,
             max_recovery_attempts: 3,
             recovery_backoff_seconds: 5,

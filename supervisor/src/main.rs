@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use deia_supervisor::daemon::recovery::offline::{RecoverArgs, recover};
 use deia_supervisor::daemon::upgrade::{GuardArgs, guard, self_check};
 use deia_supervisor::daemon::{self, Options};
 use deia_supervisor::demo;
@@ -49,6 +50,9 @@ enum Verb {
     /// Watch a switch to another release (internal: started by the daemon).
     #[command(hide = true)]
     UpgradeGuard(GuardArgs),
+    /// Backups and restores without a daemon (internal: run by deiactl where none answers).
+    #[command(hide = true)]
+    Recover(RecoverArgs),
     /// End what is left of a home's bots when no daemon runs.
     Reap {
         /// The daemon's home directory.
@@ -98,6 +102,10 @@ fn main() -> ExitCode {
             verb: Some(Verb::UpgradeGuard(arguments)),
             ..
         } => guard(&arguments),
+        Cli {
+            verb: Some(Verb::Recover(arguments)),
+            ..
+        } => recover(&arguments),
         Cli {
             verb: Some(Verb::Reap { home, if_stopped }),
             ..

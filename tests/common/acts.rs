@@ -50,6 +50,7 @@ pub struct Acts {
     /// `tasks.max_queued` of the last good configuration.
     good: Standing,
     messages: BTreeSet<String>,
+    backups: BTreeSet<String>,
     /// Task files by their content, and files that are none.
     files: BTreeSet<String>,
     none: BTreeSet<String>,
@@ -67,6 +68,7 @@ impl Acts {
             held: Standing::new(0),
             good: Standing::new(MAX_QUEUED),
             messages: BTreeSet::new(),
+            backups: BTreeSet::new(),
             files: BTreeSet::new(),
             none: BTreeSet::new(),
             number: 0,
@@ -115,6 +117,15 @@ impl Acts {
         let sent = post(daemon, "/api/messaging/send", &body);
         let id = sent.and_then(|answer| Some(answer["message_id"].as_str()?.to_owned()));
         self.messages.extend(id);
+    }
+
+    /// A backup; with one that is over its days, and goes then.
+    pub fn backup(&mut self, daemon: &Daemon) {
+        let folder = daemon.home().join(".deia/backups");
+        fs::write(folder.join("state-2001-01-01-00-00-00.tar.gz"), "old").unwrap();
+        let made = post(daemon, "/api/disaster-recovery/backup", &json!({}));
+        let id = made.and_then(|answer| Some(answer["backup_id"].as_str()?.to_owned()));
+        self.backups.extend(id);
     }
 
     /// A file for a pool, which counts from the moment it is there.
@@ -181,6 +192,11 @@ impl Acts {
         }
         let lost: Vec<_> = self.messages.difference(&there).collect();
         assert_eq!(lost, [""; 0], "messages that were acknowledged");
+        for id in &self.backups {
+            let path = format!("/api/disaster-recovery/verify/{id}");
+            let answer = daemon.post(&path, &json!({})).ok();
+            assert_eq!(answer["success"], true, "{answer}");
+        }
     }
 
     /// What must have become of everything, once there is peace; and that nothing is left over.

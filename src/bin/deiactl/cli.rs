@@ -89,14 +89,14 @@ pub enum Verb {
     Bench(verbs::bench::Bench),
     /// Send and read messages between bots
     Message(verbs::message::Message),
+    /// Make, list and verify backups of the daemon's state
+    Backup(verbs::backup::Backup),
     /// Say what is wrong and what to do
     Doctor(verbs::doctor::Doctor),
     /// Print a shell's completion script
     Completions(verbs::completions::Completions),
     /// Show and resolve alerts (not implemented yet)
     Alerts(verbs::planned::Planned),
-    /// Create, list and verify backups (not implemented yet)
-    Backup(verbs::planned::Planned),
     /// Restore a backup (not implemented yet)
     Restore(verbs::planned::Planned),
     /// Go back to the previous version and state (not implemented yet)
@@ -133,10 +133,10 @@ impl Verb {
             Self::Logs(verb) => verb.run(context).await,
             Self::Bench(verb) => verb.run(context).await,
             Self::Message(verb) => verb.run(context).await,
+            Self::Backup(verb) => verb.run(context).await,
             Self::Doctor(verb) => verb.run(context).await,
             Self::Completions(verb) => verb.run(context),
             Self::Alerts(verb) => verb.run("alerts"),
-            Self::Backup(verb) => verb.run("backup"),
             Self::Restore(verb) => verb.run("restore"),
             Self::Rollback(verb) => verb.run("rollback"),
             Self::Audit(verb) => verb.run("audit"),

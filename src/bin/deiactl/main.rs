@@ -9,7 +9,9 @@ mod failure;
 #[cfg(test)]
 mod generated;
 mod human;
+mod offline;
 mod output;
+mod progress;
 mod table;
 mod tail;
 mod verbs;

@@ -14,6 +14,7 @@
 //!   restart   when a bot that ended is started again
 //!   content   what looks dangerous in a text, and whether it goes on
 //!   explain   what is said of a bot: what happened, how often, what comes next
+//!   keep      which backups are kept, and when the next one is due
 //!   liveness  whether a bot's main loop turns
 //!   watchdog  when the daemon is known to work, and how long a stop may take
 //! ```
@@ -28,6 +29,7 @@ pub mod content;
 pub mod demand;
 pub mod dispatch;
 pub mod explain;
+pub mod keep;
 pub mod learn;
 pub mod liveness;
 pub mod pick;

@@ -59,7 +59,7 @@ impl Home {
             &self.run,
             &deia.join("run"),
             &deia.join("bot-output"),
-            &deia.join("backups"),
+            &self.backups(),
             &deia.join("work"),
             &deia.join("spool"),
             &deia.join("releases"),
@@ -146,6 +146,11 @@ impl Home {
         self.deia().join("releases")
     }
 
+    /// Backups.
+    pub fn backups(&self) -> PathBuf {
+        self.deia().join("backups")
+    }
+
     /// Fresh working directories.
     pub fn work(&self) -> PathBuf {
         self.deia().join("work")
@@ -154,6 +159,11 @@ impl Home {
     /// An operator's limits, kept outside the store so that a restore does not bring old ones back.
     pub fn limits_override(&self) -> PathBuf {
         self.config.join("limits-override.json")
+    }
+
+    /// The last daemon ended as it was asked to: see [`crate::daemon::recovery::last_end`].
+    pub fn shutdown_marker(&self) -> PathBuf {
+        self.state.join("shutdown.marker")
     }
 
     /// What is known of the host's clocks.

@@ -7,6 +7,7 @@ pub mod health;
 pub mod home;
 pub mod intake;
 mod reap;
+pub mod recovery;
 pub mod reload;
 mod run;
 pub mod service;

@@ -14,10 +14,12 @@ use tokio::task::JoinHandle;
 use super::command::{Command, MAX_COMMANDS};
 use super::engine::{Ended, Engine, Parts};
 use super::home::{Home, HomeLock};
+use super::recovery::{Desk, desk, last_end};
 use super::sockets::{Listeners, resume};
 use super::upgrade::{self, Departure, Handover, Plan, Releases, Upgrader};
 use super::validation::Validation;
 use super::{estate, health, reload, service as manager, signals};
+use crate::backup::{self, Backups};
 use crate::fleet::cgroup::Cgroups;
 use crate::fleet::exits::{self, Exits};
 use crate::fleet::limits::LimitWatch;
@@ -125,6 +127,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
     let (resumed_tcp, resumed_admin) = resume(handover)?;
     let (committed_to, committed) = mpsc::channel(MAX_COMMITTED);
     let database = home.database();
+    let last_end = last_end::look(&home, handover.is_some());
     let opened = tokio::task::spawn_blocking({
         let database = database.clone();
         move || SqliteStore::open(&database, committed_to)
@@ -138,6 +141,9 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
     let store: Arc<dyn Store> = sqlite.clone();
     let estate = looked.await.map_err(io::Error::other)?;
     deia::failpoint!("start.opened");
+    let ours = home.clone();
+    let begun = tokio::task::spawn_blocking(move || last_end::begin(&ours, last_end));
+    begun.await.map_err(io::Error::other)?;
 
     let (commands_to, commands) = mpsc::channel(MAX_COMMANDS);
     let (events_to, events) = mpsc::channel(MAX_EVENTS);
@@ -261,6 +267,25 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         leaving: left.clone(),
         epoch,
     });
+    let backups = Backups::new(&home, pids.clone(), {
+        let config = config.clone();
+        Box::new(move || config.status().config_file.map(PathBuf::from))
+    });
+    let sweeping = backups.clone();
+    let swept = tokio::task::spawn_blocking(move || sweeping.sweep());
+    swept.await.map_err(io::Error::other)?;
+    tokio::spawn(backup::schedule(
+        backups.clone(),
+        config.clone(),
+        left.clone(),
+    ));
+    let recovery = Desk::new(desk::Parts {
+        home: home.clone(),
+        archives: backups.archives().clone(),
+        backups: Some(backups),
+        last_end,
+        unusable: None,
+    });
     let api = Arc::new(Api {
         commands: commands_to.clone(),
         store: store.clone(),
@@ -271,6 +296,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         usage: Usage::default(),
         upgrader: upgrader.clone(),
         leaving: left,
+        recovery,
         home: home.root.clone(),
         epoch,
         port: address.port(),
@@ -500,6 +526,11 @@ async fn finish(
     }
     match (ended, closed) {
         (Ok(Ok(Ended::Stopped | Ended::Left)), Ok(())) => {
+            let home = home.clone();
+            let marked = tokio::task::spawn_blocking(move || last_end::mark(&home, "stop"));
+            if let Ok(Err(e)) = marked.await {
+                tracing::warn!(event = "recovery_marker_not_written", error = %e, "that this was no crash could not be written; the next start will take it for one");
+            }
             tracing::info!(
                 event = "drain_completed",
                 "deia has stopped; nothing that was accepted is lost"

@@ -21,6 +21,7 @@ pub mod guard;
 mod house;
 mod parse;
 pub mod peer;
+mod recovery_tables;
 pub mod routes;
 pub mod scope;
 mod tables;

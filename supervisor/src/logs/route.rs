@@ -87,7 +87,13 @@ pub(super) fn route(event: &str, has_bot: bool) -> Route {
         },
         _ if event.starts_with("alert_") => to(both.and(Files::ALERTS), false),
         _ if event.starts_with("config_") => to(both.and(Files::CONFIG), false),
-        _ if event.starts_with("backup_") || event.starts_with("restore_") => {
+        "crash_detected" | "clean_shutdown_marked" | "shutdown_marker_cleared" => {
+            to(both.and(Files::RECOVERY), false)
+        }
+        _ if ["backup_", "restore_", "recovery_"]
+            .iter()
+            .any(|of| event.starts_with(of)) =>
+        {
             to(both.and(Files::RECOVERY), false)
         }
         "task_recorded" => to(Files::LEARNING, true),

@@ -10,6 +10,7 @@ pub mod messages;
 pub mod not_built;
 pub mod orchestrate;
 pub mod output;
+pub mod recovery;
 pub mod scaling;
 pub mod status;
 pub mod submit;
@@ -31,6 +32,7 @@ use super::error::ApiFailure;
 use super::scope::{ScopedRouter, assemble, open, scoped};
 use crate::daemon::command::{Command, Refused};
 use crate::daemon::health::Condition;
+use crate::daemon::recovery::Desk;
 use crate::daemon::reload::ConfigHandle;
 use crate::daemon::upgrade::Upgrader;
 use crate::daemon::validation::Validation;
@@ -58,6 +60,8 @@ pub struct Api {
     pub upgrader: Upgrader,
     /// True once another process is about to go on: what lasts ends then, with a hint.
     pub leaving: watch::Receiver<bool>,
+    /// Backups and restores.
+    pub recovery: Desk,
     /// HOME.
     pub home: PathBuf,
     /// When the daemon started.
@@ -196,6 +200,9 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(config::current))
         .routes(routes!(config::value))
         .routes(routes!(config::status))
+        .routes(routes!(recovery::history))
+        .routes(routes!(recovery::restore_point_view))
+        .routes(routes!(recovery::status))
         .routes(routes!(documents::openapi));
     let submit = OpenApiRouter::new()
         .routes(routes!(submit::orchestrate))
@@ -221,6 +228,10 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(scaling::scale_down))
         .routes(routes!(config::reload))
         .routes(routes!(config::check_reload))
+        .routes(routes!(recovery::backup))
+        .routes(routes!(recovery::verify))
+        .routes(routes!(recovery::restore_point))
+        .routes(routes!(recovery::mark_shutdown))
         .routes(routes!(upgrade::upgrade));
     open(public)
         .merge(scoped(Scope::Read, read))

@@ -150,6 +150,19 @@ impl SqliteStore {
         })
     }
 
+    /// Copies the store at `from`, which may be in use, to `to`, where nothing may be: consistent, as it was
+    /// when this began, in small steps. Blocks; `progress` gets the bytes done and those there are.
+    ///
+    /// # Errors
+    /// [`OpenError`]; what was written is left to the caller to remove.
+    pub fn copy_gently(
+        from: &Path,
+        to: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), OpenError> {
+        snapshot::copy_gently(from, to, progress)
+    }
+
     /// Reads every row of a store that no process has open, a backup's for one, against its sum,
     /// and every index against its table. Changes nothing. Blocks, in proportion to the size.
     ///

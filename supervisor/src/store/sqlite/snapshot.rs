@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use deia::task::TaskStatus;
+use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::OpenError;
@@ -20,6 +22,9 @@ use super::parts;
 use super::record::record;
 use super::row::{TaskRow, task_columns};
 use crate::store::StatusCounts;
+
+/// SQLite's own, for what is said of progress.
+const PAGE_BYTES: u64 = 4096;
 
 /// What a verified store holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,51 @@ pub(super) fn copy(conn: &Connection, to: &Path) -> Result<(), OpenError> {
         .map_err(OpenError::io(&partial, "sync"))?;
     deia::failpoint!("store.snapshot.synced");
     files::rename(&partial, to)
+}
+
+/// Pages of one step of [`copy_gently`]: a megabyte.
+const PAGES_PER_STEP: i32 = 256;
+/// Between two steps the disk is the store's own.
+const BETWEEN_STEPS: Duration = Duration::from_millis(2);
+
+/// A consistent copy of the store at `from` as it is when this begins, page by page, at `to`, 0600, where nothing
+/// may be. In small steps, so that whoever commits meanwhile hardly notices; the log can't be emptied until it is
+/// done. The copy is not synced: it is for those who read it at once.
+pub(super) fn copy_gently(
+    from: &Path,
+    to: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), OpenError> {
+    let reader = open::reader(from).map_err(|fault| OpenError::from_fault(from, &fault))?;
+    let read = |e: rusqlite::Error| OpenError::from_fault(from, &e.into());
+    // One snapshot for all of it: without, each commit of others would make it begin anew.
+    reader.conn.execute_batch("BEGIN").map_err(read)?;
+    meta::require(&reader.conn, meta::EPOCH)
+        .map_err(|fault| OpenError::from_fault(from, &fault))?;
+    files::create_private(to)?;
+    let written = |e: rusqlite::Error| OpenError::from_fault(to, &e.into());
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut copy = Connection::open_with_flags(to, flags).map_err(written)?;
+    copy.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))
+        .map_err(written)?;
+    copy.pragma_update(None, "synchronous", "OFF")
+        .map_err(written)?;
+    {
+        let backup = Backup::new(&reader.conn, &mut copy).map_err(written)?;
+        let bytes = |pages: i32| u64::try_from(pages).unwrap_or_default() * PAGE_BYTES;
+        loop {
+            let step = backup.step(PAGES_PER_STEP).map_err(written)?;
+            let at = backup.progress();
+            progress(bytes(at.pagecount - at.remaining), bytes(at.pagecount));
+            match step {
+                StepResult::Done => break,
+                StepResult::More => std::thread::sleep(BETWEEN_STEPS),
+                // Nobody else has the copy, and readers of a log wait for nobody.
+                _ => std::thread::sleep(BETWEEN_STEPS * 10),
+            }
+        }
+    }
+    copy.close().map_err(|(_, e)| written(e))
 }
 
 /// Reads everything in a store that no process has open: the structure, the indexes against their
