@@ -100,6 +100,18 @@ pub enum Actual {
 }
 
 impl Actual {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Starting,
+        Self::Ready,
+        Self::Busy,
+        Self::Draining,
+        Self::Stopping,
+        Self::Backoff,
+        Self::Quarantined,
+        Self::Stopped,
+    ];
+
     /// The name users see.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -147,7 +147,7 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; store.kind, Rule::Word { words: &["sqlite"], refused: &[("postgres", "is not built yet: only sqlite is")] }, "The engine that keeps tasks.").after_restart(),
     key!(Config; store.url_file, Rule::Optional(&Rule::Path), "A file (0600) with the address of PostgreSQL.").after_restart().not_yet(POSTGRES),
     key!(Config; store.host_name, Rule::Optional(&Rule::Text), "This host's name among several.").after_restart().not_yet(POSTGRES),
-    key!(Config; telemetry.prometheus, Rule::Switch, "Serve `/metrics`.").not_yet(TELEMETRY),
+    key!(Config; telemetry.prometheus, Rule::Switch, "Serve `/metrics`."),
     key!(Config; telemetry.otlp_endpoint, Rule::Optional(&Rule::Url), "Send traces there.").not_yet(TELEMETRY),
 ];
 

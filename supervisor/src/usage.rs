@@ -117,6 +117,33 @@ impl HostProbe {
     }
 }
 
+/// What the daemon's own process uses.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Own {
+    /// CPU time since its start.
+    pub cpu_seconds: f64,
+    /// Resident memory.
+    pub resident_bytes: u64,
+    /// Open descriptors.
+    pub open_files: usize,
+}
+
+/// Looks at the daemon's own process; `None` where the operating system does not tell. Reads `/proc`.
+pub fn own() -> Option<Own> {
+    let status = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name before the last bracket may hold anything.
+    let (_, numbers) = status.rsplit_once(')')?;
+    let number = |n: usize| numbers.split_ascii_whitespace().nth(n)?.parse::<u64>().ok();
+    let (user, system, pages) = (number(11)?, number(12)?, number(21)?);
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    let page = rustix::param::page_size() as u64;
+    Some(Own {
+        cpu_seconds: (user + system) as f64 / ticks as f64,
+        resident_bytes: pages.saturating_mul(page),
+        open_files: std::fs::read_dir("/proc/self/fd").ok()?.count(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +197,16 @@ mod tests {
         for without in [&second[1], &second[2]] {
             assert_eq!((without.memory_bytes, without.cpu_percent), (None, None));
         }
+    }
+
+    #[test]
+    fn this_process_uses_something() {
+        let own = own().unwrap();
+        assert!(
+            own.resident_bytes > 100_000 && own.open_files >= 3,
+            "{own:?}"
+        );
+        assert!((0.0..1e6).contains(&own.cpu_seconds), "{own:?}");
     }
 
     #[tokio::test]

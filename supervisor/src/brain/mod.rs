@@ -16,6 +16,7 @@
 //!   explain   what is said of a bot: what happened, how often, what comes next
 //!   keep      which backups are kept, and when the next one is due
 //!   liveness  whether a bot's main loop turns
+//!   record    what happened, in numbers, for whoever looks
 //!   watchdog  when the daemon is known to work, and how long a stop may take
 //! ```
 //!
@@ -34,6 +35,7 @@ pub mod learn;
 pub mod liveness;
 pub mod pick;
 pub mod plan;
+pub mod record;
 pub mod restart;
 pub mod retry;
 pub mod route;

@@ -9,10 +9,14 @@ use deia::api::{
 };
 use deia::config::Config;
 use deia::task::{TaskId, TaskStatus, TaskType};
+use deia::time::Timestamp;
 use tokio::sync::oneshot;
 
+use crate::brain::Millis;
 use crate::brain::demand::Demand;
 use crate::brain::learn::Sample;
+use crate::brain::record::failures::Failure;
+use crate::brain::record::{Record, Standing};
 use crate::brain::route::Weighing;
 use crate::store::{MessageRecord, NewMessage, NewTask, TaskRecord};
 
@@ -110,6 +114,18 @@ pub enum Command {
     Learning(AskLearning),
     /// Messages.
     Mail(AskMail),
+    /// What happened, and how the queue stands.
+    Observe {
+        /// The answer.
+        reply: Reply<Observed>,
+    },
+    /// A failure that a client saw.
+    Report {
+        /// The failure; its time is filled in.
+        failure: Failure,
+        /// What is known with it.
+        reply: Reply<Observed>,
+    },
     /// A new configuration.
     Configure {
         /// The configuration.
@@ -126,6 +142,19 @@ pub enum Command {
     Leave,
     /// Drain and end. The second time: hurry.
     Stop,
+}
+
+/// What happened since the daemon's start, and how the queue stands.
+#[derive(Debug)]
+pub struct Observed {
+    /// What happened: as it was at this moment.
+    pub record: Arc<Record>,
+    /// How the queue stands.
+    pub standing: Standing,
+    /// Now, on the clock of the record.
+    pub now: Millis,
+    /// Now.
+    pub wall: Timestamp,
 }
 
 /// What can be asked of what was learned.

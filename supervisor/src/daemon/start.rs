@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deia::config::{Config, Http};
+use deia::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -35,6 +36,7 @@ use crate::fleet::{MAX_EVENTS, confinement};
 use crate::hive;
 use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin, serve_programs, serve_tcp};
 use crate::http::guard::{Guard, HashedTokens};
+use crate::http::meter::HttpMeter;
 use crate::http::peer::{Admission, Ancestry, is_descendant, parent_of};
 use crate::http::routes::{Api, service};
 use crate::logs::LogHandle;
@@ -286,6 +288,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         last_end,
         unusable: None,
     });
+    let meter = Arc::new(HttpMeter::default());
     let api = Arc::new(Api {
         commands: commands_to.clone(),
         store: store.clone(),
@@ -299,6 +302,9 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         recovery,
         home: home.root.clone(),
         epoch,
+        began: Timestamp::now(),
+        meter: meter.clone(),
+        log: log.clone(),
         port: address.port(),
         confinement,
     });
@@ -311,6 +317,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         router,
         guard: guard_now,
         limits,
+        meter,
     };
     // Before anybody can learn that there is a daemon: a signal without a handler would end it.
     let (stops_to, stops) = watch::channel(0);

@@ -30,6 +30,7 @@ use super::connection;
 use super::guard::Guard;
 use super::house::House;
 pub use super::house::Yielded;
+use super::meter::HttpMeter;
 use super::peer::{Admission, Peer};
 use super::watch::{Command, millis};
 
@@ -132,6 +133,8 @@ pub struct Edge {
     pub guard: watch::Receiver<Arc<Guard>>,
     /// Bounds.
     pub limits: watch::Receiver<EdgeLimits>,
+    /// Counts requests.
+    pub meter: Arc<HttpMeter>,
 }
 
 /// Connections of an earlier process, with what it had read of their next requests.

@@ -15,7 +15,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body as AxumBody;
 use axum::response::IntoResponse;
@@ -177,21 +177,32 @@ async fn answer(
     max_body_bytes: u64,
 ) -> Result<Response<AnswerBody>, Infallible> {
     watch.request_begins(!request.body().is_end_stream());
+    let begun = Instant::now();
     let (mut parts, body) = request.into_parts();
     // Wrapped before the guard: a refused request's unread body must be known as such.
     let body = RequestBody::new(body, Arc::clone(&watch));
     let checked = server.edge.guard.borrow().check(&parts, peer, local);
     let response = match checked {
-        Err(failure) => failure.into_response(),
+        Err(failure) => {
+            let response = failure.into_response();
+            server.edge.meter.refused(begun, response.status());
+            response
+        }
         Ok(mut caller) => {
             caller.max_body_bytes = max_body_bytes;
             parts.extensions.insert(caller);
+            let uri = parts.uri.clone();
             let request = Request::from_parts(parts, AxumBody::new(body));
             let routed = server.edge.router.clone().call(request);
-            match AssertUnwindSafe(routed).catch_unwind().await {
+            let response = match AssertUnwindSafe(routed).catch_unwind().await {
                 Ok(Ok(response)) => name_the_socket(response, &server),
                 Err(panic) => panicked(panic.as_ref()).into_response(),
-            }
+            };
+            server
+                .edge
+                .meter
+                .answered(uri.path(), begun, response.status());
+            response
         }
     };
     Ok(response.map(|body| AnswerBody::new(body, watch)))

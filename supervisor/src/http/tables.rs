@@ -1,5 +1,7 @@
 //! The field tables of the requests every client shares.
 
+mod monitoring;
+
 use deia::api::{
     BotMessageRequest, BroadcastRequest, ConversationQuery, EvaluateRequest, HistoryQuery,
     InboxQuery, LimitsRequest, RecordRequest, ScaleQuery, SendRequest, SubmitRequest, TaskQuery,
@@ -344,7 +346,7 @@ mod tests {
     }
 
     /// Every field is in the table, and a value it has passes.
-    fn is_known<T: Fields + serde::Serialize>(full: &T) {
+    pub(super) fn is_known<T: Fields + serde::Serialize>(full: &T) {
         let Value::Object(object) = serde_json::to_value(full).unwrap() else {
             panic!()
         };

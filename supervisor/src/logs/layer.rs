@@ -13,6 +13,7 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use super::console::{self, Style};
 use super::event::{Forms, Parts};
+use super::feed::Feed;
 use super::journal;
 use super::queue::{Line, Writer};
 use super::route::{is_file_name, route};
@@ -23,6 +24,7 @@ pub(super) struct Sinks {
     pub(super) files: Writer,
     pub(super) console: Option<(Style, Writer)>,
     pub(super) journal: Option<Writer>,
+    pub(super) feed: Feed,
 }
 
 impl Sinks {
@@ -143,6 +145,7 @@ impl LogLayer {
         let has_bot = is_file_name(&parts.bot);
         let route = route(&parts.event, has_bot);
         parts.write_json(at, level, line);
+        self.sinks.feed.push(&parts.event, line);
         let common = Line {
             level,
             files: route.files.0,

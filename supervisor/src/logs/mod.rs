@@ -3,7 +3,8 @@
 //! ```text
 //!   tracing event ─> level ─> one formatting (masked) ─> route ─┬─> queue ─> files    .deia/bot-logs/*.jsonl
 //!                                                               ├─> queue ─> console  standard error
-//!                                                               └─> queue ─> journal  under systemd
+//!                                                               ├─> queue ─> journal  under systemd
+//!                                                               └─> feed              GET /events
 //! ```
 //!
 //! Events are tracing's, with a literal field `event` that names them (`bot_exited`), `bot_id` and
@@ -14,6 +15,7 @@
 
 mod console;
 mod event;
+mod feed;
 mod files;
 mod journal;
 mod layer;
@@ -37,6 +39,7 @@ use layer::{LogLayer, Sinks, Threshold};
 use queue::Writer;
 
 pub use event::{MAX_FIELDS_BYTES, MAX_VALUE_BYTES};
+pub use feed::{Feed, MAX_EVENTS, MAX_READERS, Reader, Shown};
 pub use files::MAX_OPEN_FILES;
 pub use queue::{FLUSH_DELAY, FLUSH_WAIT};
 pub use rotate::{Held, rotate_held};
@@ -139,6 +142,7 @@ pub fn build(
             .map(|sink| Writer::start("deia-journal", PEOPLE_QUEUE_BYTES, sink))
             .transpose()
             .map_err(LogError::Thread)?,
+        feed: Feed::default(),
     });
     let threshold = Threshold::new(level);
     let layer = LogLayer {
@@ -169,6 +173,25 @@ impl LogHandle {
     /// Opens the files anew: after something else moved them.
     pub fn reopen(&self) {
         self.sinks.files.reopen();
+    }
+
+    /// What happens, for those who watch.
+    pub fn feed(&self) -> Feed {
+        self.sinks.feed.clone()
+    }
+
+    /// Lines that did not fit, by sink.
+    pub fn dropped(&self) -> Vec<(&'static str, u64)> {
+        let sinks = &self.sinks;
+        let console = sinks.console.as_ref().map(|(_, writer)| writer);
+        let all = [
+            ("files", Some(&sinks.files)),
+            ("console", console),
+            ("journal", sinks.journal.as_ref()),
+        ];
+        all.into_iter()
+            .filter_map(|(name, writer)| Some((name, writer?.dropped())))
+            .collect()
     }
 
     /// The least severe level from now on.

@@ -9,6 +9,7 @@
 //! so that a busy daemon makes a few large writes and an idle one none.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -151,6 +152,7 @@ impl Shared {
 pub(super) struct Writer {
     shared: Arc<Shared>,
     capacity: usize,
+    dropped: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -165,6 +167,7 @@ impl Writer {
         Ok(Self {
             shared,
             capacity,
+            dropped: AtomicU64::new(0),
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -175,6 +178,7 @@ impl Writer {
         let room = self.capacity.saturating_sub(state.pending.bytes.len());
         if state.stopped || line.bytes() > room {
             state.pending.dropped += 1;
+            self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let before = state.pending.bytes.len();
@@ -184,6 +188,11 @@ impl Writer {
         if before == 0 || (before < BATCH_BYTES && after >= BATCH_BYTES) {
             self.shared.wake.notify_one();
         }
+    }
+
+    /// Lines that did not fit so far.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Everything pushed so far is with the sink, or [`FLUSH_WAIT`] is over. True when it is.

@@ -187,6 +187,7 @@ impl Engine {
     pub(super) fn promoted(&mut self, ready: Vec<Ready>, next_due: Due) {
         for ready in ready {
             self.scheduled -= 1;
+            self.note_queued_again(&ready.id);
             self.dispatcher.add(ready, None);
         }
         // Something earlier may have been scheduled while the transaction was under way.
@@ -252,6 +253,7 @@ impl Engine {
                 self.dispatcher.forget(ready);
             }
             tracing::warn!(event = "task_expired", task_id = %ready.id, "task waited longer than tasks.queue_timeout_seconds");
+            self.note_over(&ready.id, deia::task::TaskStatus::Expired);
             self.tell_waiters(&ready.id, deia::task::TaskStatus::Expired);
         }
         if expired.len() == PORTION {

@@ -12,7 +12,7 @@
 //! [`crate::brain`]; what must be durable it hands to the store, and it answers only what the store
 //! has reported as committed. A task's way through it is in `tasks.rs`, a bot's in `bots.rs` and `contacts.rs`, the
 //! limits' and the configuration's in `fleet.rs`, the load's in `scaling.rs`, what was learned in
-//! `learning.rs`, messages in `mail.rs`. Its hands, its clocks and its dice are an `Edge`, see `edge.rs`.
+//! `learning.rs`, messages in `mail.rs`, the record of what happened in `recording.rs`. Its hands, its clocks and its dice are an `Edge`, see `edge.rs`.
 
 mod bots;
 mod contacts;
@@ -25,6 +25,7 @@ mod limits;
 mod mail;
 mod on_host;
 mod outcomes;
+mod recording;
 mod scaling;
 mod service;
 #[cfg(test)]
@@ -196,6 +197,7 @@ pub struct Engine {
     scaling: scaling::Scaling,
     keeping: learning::Keeping,
     mail: mail::Mail,
+    recording: recording::Recording,
     timers: Timers,
     phase: Phase,
     /// A stop waits for nobody any more.
@@ -342,6 +344,7 @@ impl Engine {
             scaling: scaling::Scaling::default(),
             keeping: learning::Keeping::default(),
             mail: mail::Mail::default(),
+            recording: recording::Recording::default(),
             timers: Timers::default(),
             phase: Phase::Running,
             given_up: false,
@@ -426,6 +429,12 @@ impl Engine {
             }
             Command::Learning(ask) => self.learning(ask),
             Command::Mail(ask) => self.ask_mail(ask),
+            Command::Observe { reply } => {
+                let _ = reply.send(self.observed());
+            }
+            Command::Report { failure, reply } => {
+                let _ = reply.send(self.reported(failure));
+            }
             Command::Configure { config, reply } => {
                 self.configure(config);
                 let _ = reply.send(());
@@ -504,6 +513,7 @@ impl Engine {
                 self.edge.begin(Job::Fill(demand, load));
             }
         }
+        self.handed_over();
         if !self.outbox.is_empty()
             && let Err(refused) = self.store.write(std::mem::take(&mut self.outbox))
         {
@@ -517,6 +527,7 @@ impl Engine {
         if std::mem::take(&mut self.condition_stale) {
             self.show_condition();
         }
+        self.note_what_waits();
         self.take_census();
     }
 

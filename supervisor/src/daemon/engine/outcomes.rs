@@ -12,6 +12,7 @@ use super::edge::Job;
 use super::service::PROBE;
 use super::tasks::{AttemptEnd, AttemptPhase, Cancel, Detail, InFlight};
 use super::timers::Timer;
+use crate::brain::record::Submission;
 use crate::brain::route::Weighing;
 use crate::brain::window::Waiting;
 use crate::daemon::command::{Acted, Refused, Reply, Submitted};
@@ -123,6 +124,7 @@ const PROMOTE_MUCH_LATER: u64 = 60_000;
 impl Engine {
     /// The outcomes of one transaction.
     pub(super) fn committed(&mut self, outcomes: Committed) {
+        self.note_commit(&outcomes);
         for (ticket, outcome) in outcomes {
             if ticket == PROBE {
                 self.probed(&outcome);
@@ -260,14 +262,21 @@ impl Engine {
                     self.release(&settle.bot, &ready.id);
                 }
                 let answer = match other {
-                    Outcome::Duplicate(record) => Ok(Submitted::Duplicate(record)),
-                    _ => Err(Refused::Conflict),
+                    Outcome::Duplicate(record) => {
+                        self.note_submission(Submission::Duplicate, ready.task_type);
+                        Ok(Submitted::Duplicate(record))
+                    }
+                    _ => {
+                        self.note_refusal(&Refused::Conflict, ready.task_type);
+                        Err(Refused::Conflict)
+                    }
                 };
                 let _ = reply.send(answer);
                 return;
             }
         };
         ready.seq = seq;
+        self.note_submission(Submission::Accepted, ready.task_type);
         let bot = direct.as_ref().map(|settle| settle.bot.clone());
         tracing::info!(event = "task_received", bot_id = bot.as_deref(), task_id = %ready.id, priority = %ready.priority, kind = %ready.task_type, "task accepted");
         let answer = match direct {
@@ -324,6 +333,7 @@ impl Engine {
         content: &Arc<str>,
     ) {
         tracing::info!(event = "task_routed", bot_id = %settle.bot, task_id = %ready.id, attempt, score = settle.weighing.score, microseconds = settle.weighing.microseconds, "task routed");
+        self.note_lease(&ready, attempt);
         let in_flight = InFlight {
             fence: Fence {
                 epoch: self.store.epoch(),
@@ -369,12 +379,16 @@ impl Engine {
             return;
         };
         self.log_end(&attempt, status, detail);
+        if let Some(note) = detail.note {
+            self.note_end(&attempt, status, note);
+        }
         self.outputs.end(task, fence, status);
         let mut ready = attempt.ready;
         ready.failed |= detail.succeeded == Some(false);
         match status {
             TaskStatus::Queued => {
                 ready.scheduled = false;
+                self.note_queued_again(&ready.id);
                 self.dispatcher.add(ready, None);
             }
             TaskStatus::Scheduled => {
@@ -417,6 +431,7 @@ impl Engine {
                     self.dispatcher.forget(&ready);
                 }
                 tracing::info!(event = "task_cancelled", task_id = %ready.id, "task cancelled before a bot had it");
+                self.note_over(&ready.id, TaskStatus::Cancelled);
                 self.tell_waiters(&ready.id, TaskStatus::Cancelled);
                 Ok(Acted {
                     status: TaskStatus::Cancelled,
@@ -444,6 +459,7 @@ impl Engine {
         let answer = match outcome {
             Outcome::Requeued(ready) => {
                 tracing::info!(event = "task_retried", task_id = %ready.id, "an ended task is queued again on request");
+                self.note_queued_again(&ready.id);
                 self.dispatcher.add(ready, None);
                 Ok(Acted {
                     status: TaskStatus::Queued,
@@ -468,6 +484,7 @@ impl Engine {
                 if let Some(settle) = direct {
                     self.release(&settle.bot, &ready.id);
                 }
+                self.note_submission(Submission::Refused, ready.task_type);
                 let _ = reply.send(Err(Refused::Store(e.to_string())));
             }
             Pending::Lease { waiting, settle } => {

@@ -8,6 +8,7 @@ use deia::time::Timestamp;
 use deia::wire::{self, Assignment, CancelOf, ToWorker};
 
 use super::outcomes::{Pending, Settle};
+use super::recording::EndNote;
 use super::{Engine, Phase};
 use crate::brain::Millis;
 use crate::brain::demand::Demand;
@@ -94,6 +95,7 @@ impl Engine {
         reply: Reply<Result<Submitted, Refused>>,
     ) {
         if let Some(refused) = self.refusal() {
+            self.note_refusal(&refused, task.task_type);
             let _ = reply.send(Err(refused));
             return;
         }
@@ -112,10 +114,12 @@ impl Engine {
             Admission::Wait => None,
             Admission::Unsuitable => {
                 tracing::warn!(event = "no_suitable_bot", task_id = %task.id, "no bot of this configuration can do the task");
+                self.note_refusal(&Refused::Unsuitable, task.task_type);
                 let _ = reply.send(Err(Refused::Unsuitable));
                 return;
             }
             Admission::TooManyDemands => {
+                self.note_refusal(&Refused::TooManyDemands, task.task_type);
                 let _ = reply.send(Err(Refused::TooManyDemands));
                 return;
             }
@@ -190,6 +194,7 @@ impl Engine {
         microseconds: u64,
     ) -> Settle {
         let run = self.bots.get(&bot).map_or(0, |entry| entry.run);
+        self.note_choice(microseconds);
         self.bot_holds(&bot, ready.id.clone());
         Settle {
             bot,
@@ -286,7 +291,10 @@ impl Engine {
         let Some(attempt) = known.filter(|a| a.phase == AttemptPhase::Running) else {
             return;
         };
-        let (end, detail) = self.verdict(attempt, end, steady, chance);
+        let ran = attempt.started_at.map(|_| self.ran(attempt));
+        let note = EndNote::of(&end, attempt.cancel, ran);
+        let (end, mut detail) = self.verdict(attempt, end, steady, chance);
+        detail.note = Some(note);
         let op = Op::Finish {
             seq: attempt.ready.seq,
             fence,
@@ -296,7 +304,6 @@ impl Engine {
             choice: attempt.weighing.as_ref().and_then(Weighing::to_text),
         };
         let bot = attempt.bot.clone();
-        let ran = attempt.started_at.map(|_| self.ran(attempt));
         let task_type = attempt.ready.task_type;
         if let Some(attempt) = self.in_flight.get_mut(id) {
             attempt.phase = AttemptPhase::Ending;
@@ -507,6 +514,8 @@ impl Engine {
 pub(super) struct Detail {
     pub succeeded: Option<bool>,
     pub not_before: Option<Timestamp>,
+    /// For the record.
+    pub note: Option<EndNote>,
 }
 
 impl Detail {
@@ -514,6 +523,7 @@ impl Detail {
         Self {
             succeeded,
             not_before,
+            note: None,
         }
     }
 }

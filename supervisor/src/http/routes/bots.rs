@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::Shared;
 use crate::daemon::command::{BotAct, Command};
+use crate::http::caller::Caller;
 use crate::http::error::ApiFailure;
 use crate::http::extract::PathArgs;
 
@@ -94,6 +95,13 @@ pub struct Signalled {
     interrupted: u64,
 }
 
+/// What the original answered to `/terminate`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Terminating {
+    success: bool,
+    message: String,
+}
+
 /// Interrupts every running task; they are tried again.
 #[utoipa::path(post, path = "/interrupt", tag = "bots", responses((status = 200, body = Signalled)))]
 pub async fn interrupt_all(State(api): State<Shared>) -> Result<Json<Signalled>, ApiFailure> {
@@ -102,6 +110,22 @@ pub async fn interrupt_all(State(api): State<Shared>) -> Result<Json<Signalled>,
         success: true,
         message: "Interrupt signal sent".into(),
         interrupted,
+    }))
+}
+
+/// Drains and stops the daemon, as SIGTERM does: nothing new is taken, running tasks have
+/// `supervision.stop_timeout_seconds`, what is left goes back to the queue. A second time hurries.
+#[utoipa::path(post, path = "/terminate", tag = "bots", responses(
+    (status = 200, body = Terminating, description = "It is under way", example = json!({"success": true, "message": "Terminate signal sent"})),
+))]
+pub async fn terminate(caller: Caller) -> Result<Json<Terminating>, ApiFailure> {
+    tracing::info!(event = "stop_requested", by = %caller, "the daemon was asked to stop over HTTP");
+    // The way of every stop, whatever else is under way: a switch to another release passes it on.
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
+        .map_err(|e| ApiFailure::internal(format_args!("stop: {e}")))?;
+    Ok(Json(Terminating {
+        success: true,
+        message: "Terminate signal sent".into(),
     }))
 }
 

@@ -3,14 +3,18 @@
 pub mod bots;
 pub mod config;
 pub mod documents;
+pub mod events;
 pub mod explain;
 pub mod health;
 pub mod learning;
 pub mod messages;
+pub mod metrics;
+pub mod monitoring;
 pub mod not_built;
 pub mod orchestrate;
 pub mod output;
 pub mod recovery;
+pub mod reports;
 pub mod scaling;
 pub mod status;
 pub mod submit;
@@ -23,6 +27,7 @@ use std::time::Instant;
 
 use axum::Router;
 use deia::api::{Confinement, Scope};
+use deia::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -37,6 +42,8 @@ use crate::daemon::reload::ConfigHandle;
 use crate::daemon::upgrade::Upgrader;
 use crate::daemon::validation::Validation;
 use crate::fleet::outputs::Outputs;
+use crate::http::meter::HttpMeter;
+use crate::logs::LogHandle;
 use crate::store::Store;
 use crate::usage::Usage;
 
@@ -66,6 +73,12 @@ pub struct Api {
     pub home: PathBuf,
     /// When the daemon started.
     pub epoch: Instant,
+    /// The same, as people know it.
+    pub began: Timestamp,
+    /// Counts requests.
+    pub meter: Arc<HttpMeter>,
+    /// The log, for those who follow it.
+    pub log: LogHandle,
     /// The TCP port.
     pub port: u16,
     /// How far bots can be confined here.
@@ -153,7 +166,10 @@ pub(super) fn refused(why: Refused, task: &str) -> ApiFailure {
 
 /// The whole service and its document.
 pub fn service(api: Shared) -> (Router, OpenApi) {
-    assemble(all(), api)
+    let meter = api.meter.clone();
+    let (router, document) = assemble(all(), api);
+    meter.know(&document);
+    (router, document)
 }
 
 /// The document alone: `openapi.json`.
@@ -203,10 +219,21 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(recovery::history))
         .routes(routes!(recovery::restore_point_view))
         .routes(routes!(recovery::status))
+        .routes(routes!(monitoring::api_status))
+        .routes(routes!(monitoring::queue_status))
+        .routes(routes!(monitoring::bottlenecks))
+        .routes(routes!(monitoring::failure_stats))
+        .routes(routes!(monitoring::cascade_risk))
+        .routes(routes!(monitoring::trends))
+        .routes(routes!(monitoring::snapshot))
+        .routes(routes!(monitoring::history))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(events::events))
         .routes(routes!(documents::openapi));
     let submit = OpenApiRouter::new()
         .routes(routes!(submit::orchestrate))
         .routes(routes!(submit::batch))
+        .routes(routes!(reports::add_task))
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::retry))
         .routes(routes!(messages::send))
@@ -215,13 +242,17 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(messages::process_queue))
         .routes(routes!(messages::of_this_bot))
         .routes(routes!(messages::to_this_bot));
-    let bot = OpenApiRouter::new().routes(routes!(learning::record));
+    let bot = OpenApiRouter::new()
+        .routes(routes!(learning::record))
+        .routes(routes!(reports::complete_task))
+        .routes(routes!(reports::record_failure));
     let admin = OpenApiRouter::new()
         .routes(routes!(bots::start))
         .routes(routes!(bots::stop))
         .routes(routes!(bots::restart))
         .routes(routes!(bots::interrupt))
         .routes(routes!(bots::interrupt_all))
+        .routes(routes!(bots::terminate))
         .routes(routes!(scaling::limits))
         .routes(routes!(scaling::evaluate))
         .routes(routes!(scaling::scale_up))

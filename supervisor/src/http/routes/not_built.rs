@@ -21,15 +21,12 @@ const MONITORING: &str = "monitoring";
 const RECOVERY: &str = "backup and restore";
 const EXTERNAL: &str = "external bots";
 const PAGES: &str = "the dashboard";
-const METRICS: &str = "metrics";
 const OPENAI: &str = "the OpenAI-compatible API";
-const TERMINATE: &str = "draining over HTTP";
 
 use HttpMethod::{Get, Post};
 use Scope::{Admin, Bot, Read, Submit};
 
 const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
-    (Post, "/terminate", Admin, TERMINATE),
     (Post, "/api/orchestrate/register-bot", Admin, EXTERNAL),
     (Post, "/api/bots/{id}/lease", Bot, EXTERNAL),
     (Post, "/api/bots/{id}/heartbeat", Bot, EXTERNAL),
@@ -56,35 +53,7 @@ const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
         Read,
         MONITORING,
     ),
-    (Get, "/api/monitoring/api/status", Read, MONITORING),
-    (Get, "/api/monitoring/queue/status", Read, MONITORING),
-    (Get, "/api/monitoring/queue/bottlenecks", Read, MONITORING),
-    (Get, "/api/monitoring/failures/stats", Read, MONITORING),
-    (
-        Get,
-        "/api/monitoring/failures/cascade-risk",
-        Read,
-        MONITORING,
-    ),
-    (Get, "/api/monitoring/failures/trends", Read, MONITORING),
-    (
-        Get,
-        "/api/monitoring/observability/snapshot",
-        Read,
-        MONITORING,
-    ),
-    (
-        Get,
-        "/api/monitoring/observability/history/{kind}",
-        Read,
-        MONITORING,
-    ),
-    (Post, "/api/monitoring/queue/add-task", Submit, MONITORING),
-    (Post, "/api/monitoring/queue/complete-task", Bot, MONITORING),
-    (Post, "/api/monitoring/failures/record", Bot, MONITORING),
-    (Get, "/metrics", Read, METRICS),
     (Get, "/docs", Read, PAGES),
-    (Get, "/events", Read, PAGES),
     (Get, "/", Read, PAGES),
     (Post, "/v1/chat/completions", Submit, OPENAI),
     (Get, "/v1/models", Read, OPENAI),

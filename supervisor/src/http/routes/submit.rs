@@ -46,18 +46,29 @@ pub async fn orchestrate(
     caller: Caller,
     JsonBody(request): JsonBody<SubmitRequest>,
 ) -> Result<Json<SubmitAnswer>, ApiFailure> {
-    let taken = take(&api, &api.config.current(), caller, Way::Task, request)?;
+    let answer = submit_one(&api, caller, Way::Task, request).await?;
+    deia::failpoint!("answer.before");
+    Ok(Json(answer))
+}
+
+/// The way of every task that comes alone.
+pub(super) async fn submit_one(
+    api: &Shared,
+    caller: Caller,
+    way: Way,
+    request: SubmitRequest,
+) -> Result<SubmitAnswer, ApiFailure> {
+    let taken = take(api, &api.config.current(), caller, way, request)?;
     let wait = taken.wait;
     let id = taken.task.id.clone();
-    let (sketch, answer) = send(&api, taken).await?;
+    let (sketch, answer) = send(api, taken).await?;
     let mut answer = settle(sketch, answer.await)?;
     if let Some(wait) = wait
         && answer.success
     {
-        wait_for(&api, &id, wait, &mut answer).await?;
+        wait_for(api, &id, wait, &mut answer).await?;
     }
-    deia::failpoint!("answer.before");
-    Ok(Json(answer))
+    Ok(answer)
 }
 
 /// Many tasks: an array, or one JSON object a line. Each is answered, in order.

@@ -110,6 +110,7 @@ pub(super) fn edge(limits: EdgeLimits, auth: HttpAuth) -> (Edge, watch::Sender<E
             router,
             guard: watch::channel(Arc::new(guard)).1,
             limits,
+            meter: Arc::default(),
         },
         sender,
     )
