@@ -493,31 +493,28 @@ impl Dispatcher {
         now: Timestamp,
     ) -> Option<(usize, Weighing)> {
         let only = demand.bot.as_deref();
-        let fits = |(_, s): &(usize, &Slots)| {
-            let pool = s.pool.filter(|pool| served_by.get(*pool) == Some(&true));
-            s.open
-                && pool.is_some_and(|pool| self.has_room(pool))
-                && only.is_none_or(|bot| *s.bot == *bot)
-        };
-        let slots: Vec<(usize, &Slots)> = self.slots.iter().enumerate().filter(fits).collect();
-        let candidate = |(_, s): &(usize, &Slots)| Candidate {
-            load: s.load,
-            max: s.max,
-            success_rate: s.success_rate,
-            known: s
-                .known
-                .and_then(|place| self.learning.at(place, demand.task_type)),
-        };
-        let candidates: Vec<Candidate> = slots.iter().map(candidate).collect();
+        let pools = served_by.iter().enumerate();
+        let takes: Vec<bool> = pools.map(|(pool, s)| *s && self.has_room(pool)).collect();
+        let known = self.learning.laid_out(demand.task_type);
+        let candidates = self.slots.iter().enumerate().filter_map(|(place, s)| {
+            let fits = s.open
+                && s.pool.is_some_and(|pool| takes.get(pool) == Some(&true))
+                && only.is_none_or(|bot| *s.bot == *bot);
+            let candidate = Candidate {
+                load: s.load,
+                max: s.max,
+                success_rate: s.success_rate,
+                known: s.known.and_then(|known_at| *known.get(known_at)?),
+            };
+            fits.then_some((place, candidate))
+        });
         let terms = Terms {
             rules: self.learning.rules(),
             explore: self.weighings % EXPLORE_SHARE == EXPLORE_SHARE - 1,
             failed,
             now,
         };
-        let (place, weighing) =
-            route::choose(&candidates, |place| slots[place].1.bot.clone(), &terms)?;
-        Some((slots[place].0, weighing))
+        route::choose(candidates, |place| self.slots[place].bot.clone(), &terms)
     }
 
     fn reserve(&mut self, index: usize) -> Arc<str> {

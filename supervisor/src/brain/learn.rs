@@ -156,25 +156,55 @@ impl Default for OfBot {
     }
 }
 
-/// The best of those with enough results, and the confidence in it; of equals the first.
-pub fn recommended<T>(known: impl Iterator<Item = (T, Known)>, rules: Rules) -> Option<(T, f64)> {
-    let mut best: Option<(T, f64)> = None;
-    let mut next: Option<f64> = None;
-    for (bot, known) in known.filter(|(_, known)| known.samples >= rules.min_samples) {
+/// The best of some bots of which enough is known, and the confidence in it; of equals the first.
+#[derive(Debug, Clone, Copy)]
+pub struct Ranking<T> {
+    best: Option<(T, f64)>,
+    next: Option<f64>,
+}
+
+impl<T> Default for Ranking<T> {
+    fn default() -> Self {
+        let (best, next) = (None, None);
+        Self { best, next }
+    }
+}
+
+impl<T: Copy> Ranking<T> {
+    /// One more of them.
+    pub fn add(&mut self, bot: T, known: &Known) {
         let score = known.score();
-        match &best {
+        match &self.best {
             Some((_, top)) if score <= *top => {
-                next = Some(next.map_or(score, |next| next.max(score)));
+                self.next = Some(self.next.map_or(score, |next| next.max(score)));
             }
             _ => {
-                next = best.as_ref().map(|(_, top)| *top);
-                best = Some((bot, score));
+                self.next = self.best.as_ref().map(|(_, top)| *top);
+                self.best = Some((bot, score));
             }
         }
     }
-    let (bot, score) = best?;
-    let confidence = next.map_or(ALONE, |next| (score - next + EVEN).min(1.0));
-    Some((bot, confidence))
+
+    /// The best of them.
+    pub fn best(&self) -> Option<(T, f64)> {
+        let (bot, score) = self.best?;
+        let confidence = self
+            .next
+            .map_or(ALONE, |next| (score - next + EVEN).min(1.0));
+        Some((bot, confidence))
+    }
+}
+
+/// The best of those with enough results, and the confidence in it; of equals the first.
+pub fn recommended<T: Copy>(
+    known: impl Iterator<Item = (T, Known)>,
+    rules: Rules,
+) -> Option<(T, f64)> {
+    let mut ranking = Ranking::default();
+    for (bot, known) in known.filter(|(_, known)| known.samples >= rules.min_samples) {
+        ranking.add(bot, &known);
+    }
+    ranking.best()
 }
 
 /// See the module.
@@ -271,15 +301,14 @@ impl Learning {
         self.bots.iter().map(|(bot, _)| &**bot)
     }
 
-    /// Where what is known of a bot lies, for [`Learning::at`]; the same until all is forgotten.
+    /// Where what is known of a bot lies, for [`Learning::laid_out`]; the same until all is forgotten.
     pub fn place(&self, bot: &str) -> Option<usize> {
         self.places.get(bot).copied()
     }
 
-    /// What is known on a kind of work of the bot in this place.
-    pub fn at(&self, place: usize, task_type: TaskType) -> Option<Known> {
-        let on = self.on.get(task_type as usize)?;
-        on.get(place).copied().flatten()
+    /// What is known on a kind of work, by the bots' places.
+    pub fn laid_out(&self, task_type: TaskType) -> &[Option<Known>] {
+        self.on.get(task_type as usize).map_or(&[], Vec::as_slice)
     }
 
     fn lay_out(&mut self, bot: &str, task_type: TaskType, known: Known) {
@@ -647,8 +676,8 @@ mod tests {
         assert_eq!(next.take_changed(), []);
         assert_eq!(next.of("b"), learning.of("b"));
         let place = next.place("b").unwrap();
-        assert_eq!(next.at(place, KIND), learning.of("b").on(KIND));
-        assert_eq!(next.at(place, TaskType::Writing), None);
+        assert_eq!(next.laid_out(KIND)[place], learning.of("b").on(KIND));
+        assert_eq!(next.laid_out(TaskType::Writing)[place], None);
         next.forget();
         next.put_back(changed);
         assert_eq!(next.take_changed(), [], "forgotten is forgotten");

@@ -23,7 +23,7 @@ use deia::api::Reason;
 use deia::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::learn::{self, Known, Rules};
+use super::learn::{Known, Ranking, Rules};
 
 /// Weight of a free bot.
 const LOAD_WEIGHT: f64 = 0.6;
@@ -142,71 +142,122 @@ pub struct Weighed {
     pub rec: bool,
 }
 
-/// The choice among candidates that are named by `name` only where they are remembered.
-/// Returns the place of the chosen one; `None` when all are full.
+/// The choice among candidates that are named by `name` only where they are remembered; `candidates` gives
+/// each with its place, and is gone through twice. Returns the place of the chosen one; `None` when all are full.
+///
+/// It keeps the best few as it goes: with a hundred bots, what is written down for each of them costs more
+/// than the choice.
 pub fn choose(
-    candidates: &[Candidate],
+    candidates: impl Iterator<Item = (usize, Candidate)> + Clone,
     name: impl Fn(usize) -> Arc<str>,
     terms: &Terms,
 ) -> Option<(usize, Weighing)> {
-    let learned = Learned::of(candidates, terms);
-    let mut scored: Vec<(usize, f64)> = Vec::with_capacity(candidates.len());
-    let mut plain: Option<(usize, f64)> = None;
-    for (place, candidate) in candidates.iter().enumerate() {
+    let learned = Learned::of(candidates.clone(), terms);
+    let explore = terms.explore && terms.rules.steers && !terms.failed;
+    let mut best = Best::default();
+    let (mut plain, mut stale): (Option<Scored>, Option<Scored>) = (None, None);
+    let mut of: u32 = 0;
+    for (place, candidate) in candidates {
         let Some(score) = candidate.score() else {
             continue;
         };
-        if plain.is_none_or(|(_, top)| score > top) {
-            plain = Some((place, score));
+        of = of.saturating_add(1);
+        let bare = Scored {
+            place,
+            score,
+            candidate,
+        };
+        if plain.is_none_or(|top| score > top.score) {
+            plain = Some(bare);
         }
-        scored.push((place, score + learned.adds(place, candidate)));
+        let scored = Scored {
+            score: score + learned.adds(place, &candidate),
+            ..bare
+        };
+        if explore && stale.is_none_or(|oldest| scored.learned_at() < oldest.learned_at()) {
+            stale = Some(scored);
+        }
+        best.add(scored);
     }
-    let (plain, _) = plain?;
-    let of = u32::try_from(scored.len()).unwrap_or(u32::MAX);
-    // Of equals the first.
-    let order = |a: &(usize, f64), b: &(usize, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    let (best, _) = *scored.iter().min_by(|a, b| order(a, b))?;
-    let stale = (terms.explore && terms.rules.steers && !terms.failed)
-        .then(|| longest_untried(candidates, &scored, terms.now))
-        .flatten();
-    let (chosen, reason) = match stale {
-        _ if of == 1 => (best, Reason::OnlyOne),
-        Some(stale) if stale != best => (stale, Reason::Explored),
-        _ if best != plain && learned.is_untried(candidates.get(best)) => (best, Reason::Explored),
-        _ if best != plain => (best, Reason::Recommended),
-        _ => (best, Reason::BestScore),
+    let (plain, top) = (plain?, best.first()?);
+    let is_stale = |scored: &Scored| {
+        let last = scored.learned_at();
+        last.is_none_or(|at| terms.now.seconds_since(at) >= EXPLORE_AFTER)
     };
-    let weighed = |(place, score): &(usize, f64)| {
-        let candidate = candidates.get(*place)?;
-        Some(Weighed {
-            bot: name(*place),
-            score: *score,
-            load: candidate.load,
-            max: candidate.max,
-            rate: candidate.success_rate,
-            seconds: enough(candidate, terms.rules).map(|known| known.seconds),
-            rec: learned.recommended == Some(*place),
-        })
+    let (chosen, reason) = match stale.filter(is_stale) {
+        _ if of == 1 => (top, Reason::OnlyOne),
+        Some(stale) if stale.place != top.place => (stale, Reason::Explored),
+        _ if top.place != plain.place && learned.is_untried(&top.candidate) => {
+            (top, Reason::Explored)
+        }
+        _ if top.place != plain.place => (top, Reason::Recommended),
+        _ => (top, Reason::BestScore),
     };
-    let of_chosen = *scored.iter().find(|(place, _)| *place == chosen)?;
-    if scored.len() > REMEMBERED {
-        scored.select_nth_unstable_by(REMEMBERED, order);
-        scored.truncate(REMEMBERED);
-    }
-    scored.sort_unstable_by(order);
-    if !scored.contains(&of_chosen) {
-        scored.truncate(REMEMBERED - 1);
-        scored.push(of_chosen);
-    }
-    let remembered = scored.iter().filter_map(weighed).collect();
+    best.remember(chosen);
+    let weighed = |scored: &Scored| Weighed {
+        bot: name(scored.place),
+        score: scored.score,
+        load: scored.candidate.load,
+        max: scored.candidate.max,
+        rate: scored.candidate.success_rate,
+        seconds: enough(&scored.candidate, terms.rules).map(|known| known.seconds),
+        rec: learned.recommended == Some(scored.place),
+    };
     let weighing = Weighing {
         reason,
-        score: of_chosen.1,
+        score: chosen.score,
         microseconds: 0,
         of,
-        best: remembered,
+        best: best.iter().map(weighed).collect(),
     };
-    Some((chosen, weighing))
+    Some((chosen.place, weighing))
+}
+
+/// A candidate and what it came to.
+#[derive(Debug, Clone, Copy)]
+struct Scored {
+    place: usize,
+    score: f64,
+    candidate: Candidate,
+}
+
+impl Scored {
+    /// When something was last learned of it; never is the longest ago.
+    fn learned_at(&self) -> Option<Timestamp> {
+        self.candidate.known.map(|known| known.updated_at)
+    }
+}
+
+/// The best few so far, the best first; of equals the one that came first.
+#[derive(Debug, Default)]
+struct Best([Option<Scored>; REMEMBERED]);
+
+impl Best {
+    fn add(&mut self, scored: Scored) {
+        let is_behind = |there: &Option<Scored>| there.is_none_or(|t| scored.score > t.score);
+        let Some(at) = self.0.iter().position(is_behind) else {
+            return;
+        };
+        let behind = &mut self.0[at..];
+        behind.rotate_right(1);
+        behind[0] = Some(scored);
+    }
+
+    fn first(&self) -> Option<Scored> {
+        self.0.first().copied().flatten()
+    }
+
+    /// The chosen one is among them, if need be in place of the last.
+    fn remember(&mut self, chosen: Scored) {
+        let is_there = self.iter().any(|scored| scored.place == chosen.place);
+        if !is_there && let Some(last) = self.0.last_mut() {
+            *last = Some(chosen);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Scored> {
+        self.0.iter().flatten()
+    }
 }
 
 /// What was learned of these candidates.
@@ -219,31 +270,35 @@ struct Learned {
 }
 
 impl Learned {
-    fn of(candidates: &[Candidate], terms: &Terms) -> Self {
+    fn of(candidates: impl Iterator<Item = (usize, Candidate)>, terms: &Terms) -> Self {
         let rules = terms.rules;
-        let known = |(place, c): (usize, &Candidate)| {
-            let free = c.load < c.max;
-            free.then(|| enough(c, rules)).flatten().map(|k| (place, k))
-        };
-        let known = || candidates.iter().enumerate().filter_map(known);
-        let (mut fastest, mut recommended) = (None, None);
-        if rules.steers {
-            fastest = known()
-                .filter(|(_, known)| known.success_rate >= SETS_THE_PACE)
-                .map(|(_, known)| known.seconds.max(INSTANT))
-                .min_by(f64::total_cmp);
-            // The only one that is known is no better than others for it.
-            let compared = known().nth(1).is_some();
-            recommended = learn::recommended(known(), rules)
-                .filter(|(_, confidence)| compared && *confidence >= rules.min_confidence)
-                .map(|(place, _)| place);
-        }
-        Self {
-            fastest,
-            recommended,
+        let mut learned = Self {
+            fastest: None,
+            recommended: None,
             rules,
             tries: !terms.failed,
+        };
+        if !rules.steers {
+            return learned;
         }
+        let (mut ranking, mut compared) = (Ranking::default(), 0);
+        for (place, candidate) in candidates {
+            let known = enough(&candidate, rules).filter(|_| candidate.load < candidate.max);
+            let Some(known) = known else {
+                continue;
+            };
+            if known.success_rate >= SETS_THE_PACE {
+                let seconds = known.seconds.max(INSTANT);
+                learned.fastest = Some(learned.fastest.map_or(seconds, |f| f.min(seconds)));
+            }
+            ranking.add(place, &known);
+            compared += 1;
+        }
+        // The only one that is known is no better than others for it.
+        let (place, confidence) = ranking.best().unzip();
+        let sure = compared > 1 && confidence.is_some_and(|c| c >= rules.min_confidence);
+        learned.recommended = place.filter(|_| sure);
+        learned
     }
 
     fn adds(&self, place: usize, candidate: &Candidate) -> f64 {
@@ -251,7 +306,7 @@ impl Learned {
             return 0.0;
         };
         let Some(known) = enough(candidate, self.rules) else {
-            let untried = self.is_untried(Some(candidate));
+            let untried = self.is_untried(candidate);
             return if untried { UNTRIED } else { 0.0 };
         };
         let recommended = f64::from(u8::from(self.recommended == Some(place)));
@@ -259,14 +314,12 @@ impl Learned {
         SPEED_WEIGHT * speed + RECOMMENDED * recommended
     }
 
-    fn is_untried(&self, candidate: Option<&Candidate>) -> bool {
-        let promising = |candidate: &Candidate| {
-            enough(candidate, self.rules).is_none()
-                && candidate
-                    .known
-                    .is_none_or(|known| known.success_rate >= 1.0)
-        };
-        self.tries && candidate.is_some_and(promising)
+    fn is_untried(&self, candidate: &Candidate) -> bool {
+        self.tries
+            && enough(candidate, self.rules).is_none()
+            && candidate
+                .known
+                .is_none_or(|known| known.success_rate >= 1.0)
     }
 }
 
@@ -274,24 +327,6 @@ fn enough(candidate: &Candidate, rules: Rules) -> Option<Known> {
     candidate
         .known
         .filter(|known| known.samples >= rules.min_samples)
-}
-
-/// The candidate of which nothing was learned for the longest time, if that is long enough.
-fn longest_untried(
-    candidates: &[Candidate],
-    free: &[(usize, f64)],
-    now: Timestamp,
-) -> Option<usize> {
-    let last = |place: usize| {
-        let known = candidates.get(place).and_then(|c| c.known);
-        known.map(|known| known.updated_at)
-    };
-    let place = free
-        .iter()
-        .map(|(place, _)| *place)
-        .min_by_key(|p| last(*p))?;
-    let stale = last(place).is_none_or(|at| now.seconds_since(at) >= EXPLORE_AFTER);
-    stale.then_some(place)
 }
 
 /// The success rate after one more result.
@@ -331,6 +366,7 @@ mod tests {
     }
 
     fn chosen(candidates: &[Candidate], terms: &Terms) -> Option<(usize, Weighing)> {
+        let candidates = candidates.iter().copied().enumerate();
         choose(candidates, |place| place.to_string().into(), terms)
     }
 
