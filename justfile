@@ -25,6 +25,10 @@ soak:
     DEIA_SOAK=1 cargo test --test failpoints -- --nocapture # a release has no failpoints
     DEIA_SOAK=1 cargo test --release --test chaos -- --nocapture
 
+# Debian's package, in `target/debian/`. Needs `cargo install cargo-deb`.
+deb:
+    cargo deb --package deia-supervisor
+
 # Formatting, lints and shell scripts.
 lint:
     .ci/run fmt clippy shellcheck

@@ -71,7 +71,7 @@ static MACHINE: Mutex<Option<Result<Machine, String>>> = Mutex::new(None);
 /// started. Where there is no machine, the test says `SKIPPED`.
 pub fn on_machine(test: &str, config: &str, story: impl FnOnce(&Machine)) {
     let mut held = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
-    match held.get_or_insert_with(Machine::boot) {
+    match held.get_or_insert_with(Machine::with_the_service) {
         Ok(machine) => {
             machine.sh(CLEAN);
             machine.write("/etc/deia/bot-config.yaml", config);
@@ -82,8 +82,36 @@ pub fn on_machine(test: &str, config: &str, story: impl FnOnce(&Machine)) {
     }
 }
 
+/// Runs a test's story on a machine that nothing of deia was ever on, but for these files in its `/root`.
+pub fn on_bare_machine(test: &str, files: &[PathBuf], story: impl FnOnce(&Machine)) {
+    let mut held = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(held.is_none(), "one bare machine a program");
+    match held.insert(Machine::boot(|stage| {
+        let root = stage.join("root");
+        fs::create_dir_all(&root).expect("a directory");
+        for file in files {
+            fs::copy(file, root.join(file.file_name().expect("a file"))).expect("its copy");
+        }
+    })) {
+        Ok(machine) => {
+            let _shown = ShowJournal(machine);
+            story(machine);
+        }
+        Err(why) => skipped(test, why),
+    }
+}
+
 impl Machine {
-    fn boot() -> Result<Self, String> {
+    /// With what a package will install.
+    fn with_the_service() -> Result<Self, String> {
+        let machine = Self::boot(the_service)?;
+        machine.sh_ok("systemctl daemon-reload && systemd-sysusers deia.conf");
+        machine.sh_ok("useradd --groups deia helper");
+        Ok(machine)
+    }
+
+    /// Boots it with these files in place.
+    fn boot(files: impl FnOnce(&Path)) -> Result<Self, String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("only root can boot a machine".into());
         }
@@ -96,7 +124,10 @@ impl Machine {
         let lock = File::create(place.join("lock")).expect("a lock file");
         let alone = Flock::lock(lock, FlockArg::LockExclusive).expect("the lock");
         let tree = tree(&place)?;
-        let stage = stage(&place);
+        let stage = place.join("stage");
+        let _ = fs::remove_dir_all(&stage);
+        fs::create_dir_all(&stage).expect("a directory");
+        files(&stage);
         let log = place.join("console.log");
         let mut guardian = Command::new("sh")
             .args(["-c", GUARDIAN, "guardian"])
@@ -141,8 +172,7 @@ impl Machine {
                 .then_some(())
         });
         machine.lend();
-        machine.sh_ok("cp -r /stage/. / && systemctl daemon-reload && systemd-sysusers deia.conf");
-        machine.sh_ok("useradd --groups deia helper");
+        machine.sh_ok("cp -r /stage/. /");
         Ok(machine)
     }
 
@@ -346,9 +376,7 @@ fn mirror() -> Result<(String, String), String> {
 }
 
 /// The files of a package, with this build's programs, without what only a debugger reads.
-fn stage(place: &Path) -> PathBuf {
-    let stage = place.join("stage");
-    let _ = fs::remove_dir_all(&stage);
+fn the_service(stage: &Path) {
     let programs = stage.join("usr/bin");
     fs::create_dir_all(&programs).expect("a directory");
     for name in ["deia", "deiactl"] {
@@ -371,7 +399,6 @@ fn stage(place: &Path) -> PathBuf {
         fs::create_dir_all(there.parent().expect("a directory")).expect("a directory");
         fs::copy(&here, &there).unwrap_or_else(|e| panic!("{}: {e}", here.display()));
     }
-    stage
 }
 
 fn first_line(process: &mut Child) -> String {

@@ -48,7 +48,7 @@ pub use daemon::{Builder, Daemon, deia_program};
 pub use http::{Http, Response};
 pub use ledger::{Load, POOLS, Sum, check_runs, each_seed};
 pub use llama::Llama;
-pub use machine::{Machine, on_machine};
+pub use machine::{Machine, on_bare_machine, on_machine};
 pub use processes::{Process, bots_among, descendants, processes_of, zombies_below};
 pub use scripted::Scripted;
 pub use threads::Halted;
