@@ -122,6 +122,7 @@ pub const DURABLE_FILES: &[&str] = &[
     "limits-override.json",
     "stopped-bots.json",
     "clocks.json",
+    "audit-head.json",
     // How the last daemon ended.
     "shutdown.marker",
     // Of task files, and of releases.

@@ -75,6 +75,7 @@ fn way(point: &str) -> (Way, u32) {
     match (point.split('.').next().unwrap(), behind) {
         (_, "fleet.key") => (Way::Start, 1),
         (_, "clocks.json") => (Way::Start, 1),
+        (_, "audit-head.json") => (Way::Start, 1),
         (_, "last-good.yaml") => (Way::Load(Act::Reload), 3),
         (_, "limits-override.json") => (Way::Load(Act::Scale), 3),
         (_, "stopped-bots.json") => (Way::Load(Act::StopAndStart), 3),

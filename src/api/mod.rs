@@ -1,6 +1,7 @@
 //! What HTTP takes and answers, as types: the daemon serves them, `deiactl` reads them and
 //! `openapi.json` is generated from them.
 
+mod audit;
 mod bots;
 mod config;
 mod confinement;
@@ -16,6 +17,7 @@ mod status;
 mod tasks;
 mod upgrade;
 
+pub use audit::*;
 pub use bots::*;
 pub use config::*;
 pub use confinement::*;

@@ -7,12 +7,12 @@ use serde_json::Value;
 use super::http::{ANSWER_TIMEOUT, Call, Client, Reply, retry_after, segment, with_query};
 use super::{ClientError, OutputStream, Refusal};
 use crate::api::{
-    BackupAnswer, BackupHistory, BackupRequest, BatchAnswer, BotActionAnswer, BotList, BotView,
-    BroadcastAnswer, BroadcastRequest, CheckReloadAnswer, ConfigStatus, ConfigValue, Conversation,
-    ConversationQuery, Health, Inbox, InboxQuery, LimitsAnswer, LimitsRequest, OutputView, Probe,
-    ReadAnswer, RecoveryStatus, ReloadAnswer, ScalingStatus, SendAnswer, SendRequest, Status,
-    SubmitAnswer, SubmitRequest, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UpgradeAnswer,
-    UpgradeRequest, VerifyAnswer,
+    AuditEntries, AuditQuery, AuditVerified, BackupAnswer, BackupHistory, BackupRequest,
+    BatchAnswer, BotActionAnswer, BotList, BotView, BroadcastAnswer, BroadcastRequest,
+    CheckReloadAnswer, ConfigStatus, ConfigValue, Conversation, ConversationQuery, Health, Inbox,
+    InboxQuery, LimitsAnswer, LimitsRequest, OutputView, Probe, ReadAnswer, RecoveryStatus,
+    ReloadAnswer, ScalingStatus, SendAnswer, SendRequest, Status, SubmitAnswer, SubmitRequest,
+    TaskActionAnswer, TaskPage, TaskQuery, TaskView, UpgradeAnswer, UpgradeRequest, VerifyAnswer,
 };
 
 /// How long a batch may take: it is committed in groups, and each has its own fsync.
@@ -23,6 +23,9 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a backup, or reading one, may take: large ones take minutes.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How long a verification of the audit trail may take: it looks at every record.
+const AUDIT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How long a reload may take: the daemon answers when it is applied.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -215,6 +218,29 @@ impl Client {
             ("limit", query.limit.map(|n| n.to_string())),
         ];
         self.get(&with_query(&path, &values)).await
+    }
+
+    /// `GET /api/audit/query`.
+    pub async fn audit(&self, query: &AuditQuery) -> Answer<AuditEntries> {
+        let values = [
+            ("action", query.action.map(|word| word.to_string())),
+            ("actor", query.actor.clone()),
+            ("target", query.target.clone()),
+            ("level", query.level.map(|word| word.to_string())),
+            ("result", query.result.map(|word| word.to_string())),
+            ("limit", query.limit.map(|limit| limit.to_string())),
+            ("cursor", query.cursor.clone()),
+        ];
+        self.get(&with_query("/api/audit/query", &values)).await
+    }
+
+    /// `GET /api/audit/verify`.
+    pub async fn audit_verify(&self) -> Answer<AuditVerified> {
+        self.call(Call {
+            timeout: AUDIT_TIMEOUT,
+            ..Call::get("/api/audit/verify")
+        })
+        .await
     }
 
     /// `GET /api/bots`.

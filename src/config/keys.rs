@@ -48,7 +48,6 @@ const fn words(words: &'static [&'static str]) -> Rule {
 }
 
 const HEALTH: &str = "comes with health and alerts";
-const AUDIT: &str = "comes with the audit trail";
 const DEGRADE: &str = "comes with degraded operation";
 const TELEMETRY: &str = "comes with metrics and traces";
 const PORTS: &str = "bots use a local socket, not ports";
@@ -81,7 +80,7 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; feature_flags.adaptive_scheduling_enabled, Rule::Switch, "What was learned of bots steers routing. Off: it is learned, and load and success alone decide."),
     key!(Config; feature_flags.health_monitoring_enabled, Rule::Switch, "Health samples and alerts.").not_yet(HEALTH),
     key!(Config; feature_flags.auto_scaling_enabled, Rule::Switch, "Bots are added and removed by load, within the limits. Off: only the limits, the pools' `min` and steps by hand decide; a pool without a minimum gets no bot by itself."),
-    key!(Config; feature_flags.audit_logging_enabled, Rule::Switch, "The audit trail.").not_yet(AUDIT),
+    key!(Config; feature_flags.audit_logging_enabled, Rule::Switch, "The audit trail."),
     key!(Config; feature_flags.graceful_degradation_enabled, Rule::Switch, "Degrade by steps when backends are down.").not_yet(DEGRADE),
     key!(Config; feature_flags.request_validation_enabled, Rule::Switch, "Look for dangerous content in tasks and messages; what follows is each pool's `request_validation`."),
     key!(Config; feature_flags.performance_profiling_enabled, Rule::Switch, "Timings in the log.").not_yet(TELEMETRY),
@@ -101,9 +100,9 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; disaster_recovery.recovery_checks_interval_seconds, whole(1, MAX_SECONDS), "Seconds between two checks of the original.").no_effect("the store is checked at every start and on every read, not by a timer"),
     key!(Config; disaster_recovery.max_recovery_attempts, whole(1, 1000), "With `automatic`: backups that are tried before it is left to a person."),
     key!(Config; disaster_recovery.recovery_backoff_seconds, whole(1, MAX_SECONDS), "With `automatic`: seconds before each try."),
-    key!(Config; audit.enabled, Rule::Switch, "Keep an audit trail.").not_yet(AUDIT),
-    key!(Config; audit.log_file, Rule::Path, "The exported audit trail; relative to HOME.").after_restart().not_yet(AUDIT),
-    key!(Config; audit.retention_days, whole(1, 36_500), "Days the audit trail is kept.").not_yet(AUDIT),
+    key!(Config; audit.enabled, Rule::Switch, "Keep an audit trail."),
+    key!(Config; audit.log_file, Rule::Path, "The exported audit trail; relative to HOME.").after_restart(),
+    key!(Config; audit.retention_days, whole(1, 36_500), "Days the audit trail is kept."),
     key!(Config; audit.include_sensitive_data, Rule::Switch, "The original's way to log secrets.").no_effect("secrets are always redacted"),
     key!(Config; tasks.max_attempts, whole(1, MAX_ATTEMPTS as u64), "Attempts before a task is dead, unless the task names its own."),
     key!(Config; tasks.retry_backoff_seconds, Rule::Backoff, "First and largest delay before a retry, in seconds."),

@@ -16,7 +16,7 @@ mod reader;
 mod render;
 mod rule;
 mod samples;
-mod secret;
+pub mod secret;
 mod tree;
 mod view;
 

@@ -204,10 +204,7 @@ mod tests {
             yaml.contains("  port_range_start: 8001  # no effect: "),
             "{yaml}"
         );
-        assert!(
-            yaml.contains("  audit_logging_enabled: true  # no effect yet: "),
-            "{yaml}"
-        );
+        assert!(yaml.contains("  # no effect yet: comes with "), "{yaml}");
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //!   http     who may ask what, and the answers     settings  which configuration is in force
 //!   logs     what is written for people            usage     what processes and the host use
 //!   demo     a fleet that shows itself              hive      tasks and answers as files
-//!   backup   backups and restores
+//!   backup   backups and restores                   audit     who did what, as a chain that shows changes
 //! ```
 
+pub mod audit;
 pub mod backup;
 pub mod brain;
 pub mod daemon;

@@ -91,6 +91,8 @@ pub enum Verb {
     Message(verbs::message::Message),
     /// Make, list and verify backups of the daemon's state
     Backup(verbs::backup::Backup),
+    /// Query and verify the audit trail
+    Audit(verbs::audit::Audit),
     /// Say what is wrong and what to do
     Doctor(verbs::doctor::Doctor),
     /// Print a shell's completion script
@@ -101,8 +103,6 @@ pub enum Verb {
     Restore(verbs::planned::Planned),
     /// Go back to the previous version and state (not implemented yet)
     Rollback(verbs::planned::Planned),
-    /// Query and verify the audit trail (not implemented yet)
-    Audit(verbs::planned::Planned),
     /// Create, list and revoke API tokens (not implemented yet)
     Token(verbs::planned::Planned),
     /// Check a host before a deployment (not implemented yet)
@@ -134,12 +134,12 @@ impl Verb {
             Self::Bench(verb) => verb.run(context).await,
             Self::Message(verb) => verb.run(context).await,
             Self::Backup(verb) => verb.run(context).await,
+            Self::Audit(verb) => verb.run(context).await,
             Self::Doctor(verb) => verb.run(context).await,
             Self::Completions(verb) => verb.run(context),
             Self::Alerts(verb) => verb.run("alerts"),
             Self::Restore(verb) => verb.run("restore"),
             Self::Rollback(verb) => verb.run("rollback"),
-            Self::Audit(verb) => verb.run("audit"),
             Self::Token(verb) => verb.run("token"),
             Self::Preflight(verb) => verb.run("preflight"),
             Self::Checklist(verb) => verb.run("checklist"),

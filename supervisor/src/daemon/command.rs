@@ -1,4 +1,5 @@
-//! What the main loop can be asked. Every request carries the channel its answer goes to.
+//! What the main loop can be asked. Every request carries the channel its answer goes to, and what is asked
+//! by somebody comes with who that is ([`Command::As`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use deia::task::{TaskId, TaskStatus, TaskType};
 use deia::time::Timestamp;
 use tokio::sync::oneshot;
 
+use crate::audit::{Actor, Entry, Link};
 use crate::brain::Millis;
 use crate::brain::demand::Demand;
 use crate::brain::learn::Sample;
@@ -29,6 +31,15 @@ pub type Reply<T> = oneshot::Sender<T>;
 /// A request.
 #[derive(Debug)]
 pub enum Command {
+    /// Who asks. What is asked without it, the daemon asks itself.
+    As(Actor, Box<Command>),
+    /// Put something on record that was done elsewhere, or that a caller says. The actor is who asks.
+    Note {
+        /// What.
+        entry: Box<Entry>,
+        /// Answered after the commit.
+        reply: Reply<Result<Noted, Refused>>,
+    },
     /// A new task.
     Submit {
         /// The task.
@@ -70,8 +81,8 @@ pub enum Command {
         id: String,
         /// What.
         act: BotAct,
-        /// The answer.
-        reply: Reply<Option<BotActionAnswer>>,
+        /// Answered once it is on record.
+        reply: Reply<Result<Option<BotActionAnswer>, Refused>>,
     },
     /// How the fleet stands.
     Scaling {
@@ -89,8 +100,8 @@ pub enum Command {
     EvaluateScaling {
         /// The figures, if any.
         request: EvaluateRequest,
-        /// Answered once the host was looked at.
-        reply: Reply<EvaluateAnswer>,
+        /// Answered once the host was looked at, and what comes of it is on record.
+        reply: Reply<Result<EvaluateAnswer, Refused>>,
     },
     /// So many bots more, or fewer where it is negative.
     ScaleByHand {
@@ -135,8 +146,8 @@ pub enum Command {
     },
     /// Interrupt every running task.
     InterruptAll {
-        /// How many were told.
-        reply: Reply<u64>,
+        /// How many were told; answered once it is on record.
+        reply: Reply<Result<u64, Refused>>,
     },
     /// Give out nothing more and end, with the bots at work: another process goes on.
     Leave,
@@ -305,6 +316,15 @@ pub enum Submitted {
     Duplicate(Box<TaskRecord>),
 }
 
+/// What is on record now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// Its place, and its hash; `None` where the audit is off.
+    pub link: Option<Link>,
+    /// Who it says has done it.
+    pub actor: String,
+}
+
 /// What became of an act on a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acted {
@@ -329,6 +349,8 @@ pub enum Refused {
     TooManyDemands,
     /// The store takes no writes now; why.
     Store(String),
+    /// It was done, but its record is not on disk yet; why. It is written once the store takes writes again.
+    Unrecorded(String),
     /// There is no such task.
     UnknownTask,
     /// There is no such message, or it is another bot's.

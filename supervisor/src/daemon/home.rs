@@ -166,6 +166,11 @@ impl Home {
         self.state.join("shutdown.marker")
     }
 
+    /// The last checkpoint of the audit trail.
+    pub fn audit_head(&self) -> PathBuf {
+        self.state.join("audit-head.json")
+    }
+
     /// What is known of the host's clocks.
     pub fn clocks(&self) -> PathBuf {
         self.state.join("clocks.json")

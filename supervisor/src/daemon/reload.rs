@@ -4,14 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deia::api::{ConfigStatus, ReloadAnswer};
+use deia::api::{AuditAction, ConfigStatus, ReloadAnswer};
 use deia::config::{Config, LogLevel};
 use deia::time::Timestamp;
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::command::Command;
+use crate::audit::{Actor, Entry};
 use crate::logs::LogHandle;
 use crate::settings::{Reload, Settings, Watch, When};
+
+/// Changed settings that one record names.
+const MAX_RECORDED_CHANGES: usize = 200;
 
 /// Reloads that may wait.
 const MAX_WAITING: usize = 64;
@@ -26,6 +31,7 @@ pub struct ConfigHandle {
 #[derive(Debug)]
 struct Request {
     when: When,
+    actor: Actor,
     reply: oneshot::Sender<ReloadAnswer>,
 }
 
@@ -67,9 +73,10 @@ impl ConfigHandle {
     }
 
     /// Reads the file again and applies it. `None` when the daemon is ending.
-    pub async fn reload(&self, when: When) -> Option<ReloadAnswer> {
+    pub async fn reload(&self, when: When, actor: Actor) -> Option<ReloadAnswer> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { when, reply }).await.ok()?;
+        let request = Request { when, actor, reply };
+        self.requests.send(request).await.ok()?;
         answer.await.ok()
     }
 }
@@ -114,14 +121,14 @@ impl<F: Fn(&Config)> Owner<F> {
         );
         self.save().await;
         loop {
-            let (when, reply) = tokio::select! {
+            let (when, actor, reply) = tokio::select! {
                 request = requests.recv() => match request {
-                    Some(Request { when, reply }) => (when, Some(reply)),
+                    Some(Request { when, actor, reply }) => (when, actor, Some(reply)),
                     None => return,
                 },
-                Some(()) = changes.recv() => (When::IfChanged, None),
+                Some(()) = changes.recv() => (When::IfChanged, Actor::DAEMON, None),
             };
-            let Some(answer) = self.reload(when).await else {
+            let Some(answer) = self.reload(when, actor).await else {
                 return;
             };
             watch.set_interval(check_interval(&self.settings.current()));
@@ -131,7 +138,7 @@ impl<F: Fn(&Config)> Owner<F> {
         }
     }
 
-    async fn reload(&mut self, when: When) -> Option<ReloadAnswer> {
+    async fn reload(&mut self, when: When, actor: Actor) -> Option<ReloadAnswer> {
         let probe = self.settings.probe(when);
         let seen = tokio::task::spawn_blocking(move || probe.run())
             .await
@@ -145,6 +152,7 @@ impl<F: Fn(&Config)> Owner<F> {
                 config: config.clone(),
                 reply,
             };
+            let command = Command::As(actor.clone(), Box::new(command));
             self.commands.send(command).await.ok()?;
             done.await.ok()?;
             self.log.reconfigure(&config.logging);
@@ -156,7 +164,41 @@ impl<F: Fn(&Config)> Owner<F> {
         deia::failpoint!("reload.saved");
         self.shown.send_replace(shown(&self.settings));
         log_reload(&reload, &self.settings);
+        self.put_on_record(&reload, actor).await?;
         Some(self.settings.reload_answer(&reload, Timestamp::now()))
+    }
+
+    /// Answered to whoever asked only after this. `None` when the daemon is ending.
+    async fn put_on_record(&self, reload: &Reload, actor: Actor) -> Option<()> {
+        let generation = self.settings.generation();
+        let entry = Entry::new(
+            Timestamp::now(),
+            AuditAction::ConfigChanged,
+            Actor::DAEMON,
+            "configuration",
+        );
+        let entry = match reload {
+            Reload::Applied { changes, .. } => {
+                let changes: Vec<String> = changes
+                    .iter()
+                    .take(MAX_RECORDED_CHANGES)
+                    .map(ToString::to_string)
+                    .collect();
+                entry.with(&json!({"generation": generation, "changes": changes}))
+            }
+            Reload::Refused { why } => entry
+                .failed(&why.to_string())
+                .with(&json!({"generation": generation})),
+            // Nothing was done.
+            Reload::Unchanged { .. } => return Some(()),
+        };
+        let (reply, noted) = oneshot::channel();
+        let entry = Box::new(entry);
+        let command = Command::As(actor, Box::new(Command::Note { entry, reply }));
+        self.commands.send(command).await.ok()?;
+        // That it is not on disk yet is in the log; it is written once the store takes writes again.
+        let _ = noted.await.ok()?;
+        Some(())
     }
 
     /// Keeps what is in force as the last good configuration.

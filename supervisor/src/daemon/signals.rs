@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::command::Command;
 use super::reload::ConfigHandle;
 use super::upgrade::Upgrader;
+use crate::audit::Actor;
 use crate::logs::LogHandle;
 use crate::settings::When;
 
@@ -32,6 +33,13 @@ pub fn listen(
     tokio::spawn(async move {
         while let Some(origin) = signals.next().await {
             let sender = origin.process.map(|process| process.pid);
+            let process = origin.process;
+            // What the daemon asks of itself, somebody asked of it before, and that is on record.
+            let own = i32::try_from(std::process::id()).ok();
+            let actor = match process {
+                Some(process) if Some(process.pid) == own => Actor::DAEMON,
+                process => Actor::sender(process.map(|process| (process.pid, process.uid))),
+            };
             tracing::info!(
                 event = "signal",
                 signal = signal_hook::low_level::signal_name(origin.signal),
@@ -43,7 +51,7 @@ pub fn listen(
                     log.reopen();
                     // The outcome is in the log. A file system that hangs must not hold up a TERM.
                     let config = config.clone();
-                    tokio::spawn(async move { config.reload(When::Always).await });
+                    tokio::spawn(async move { config.reload(When::Always, actor).await });
                 }
                 SIGUSR1 => dump(&commands).await,
                 SIGUSR2 => {
@@ -54,12 +62,13 @@ pub fn listen(
                             keep_pin: true,
                         };
                         // A refusal is in the log.
-                        drop(upgrader.request(pinned_too).await);
+                        drop(upgrader.request(pinned_too, actor).await);
                     });
                 }
                 _ => {
                     stops.send_modify(|stops| *stops += 1);
-                    if commands.send(Command::Stop).await.is_err() {
+                    let stop = Command::As(actor, Box::new(Command::Stop));
+                    if commands.send(stop).await.is_err() {
                         return;
                     }
                 }

@@ -20,6 +20,7 @@ use super::sockets::{Listeners, resume};
 use super::upgrade::{self, Departure, Handover, Plan, Releases, Upgrader};
 use super::validation::Validation;
 use super::{estate, health, reload, service as manager, signals};
+use crate::audit::{self, Keeper};
 use crate::backup::{self, Backups};
 use crate::fleet::cgroup::Cgroups;
 use crate::fleet::exits::{self, Exits};
@@ -95,6 +96,7 @@ pub(super) struct Daemon {
     programs: ServerHandle,
     accepts: JoinHandle<()>,
     store: Arc<dyn Store>,
+    keeper: Keeper,
     commands: mpsc::Sender<Command>,
     notifier: Option<manager::Notifier>,
     pids: BotPids,
@@ -257,6 +259,13 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         invoked: invoked.clone(),
         pids: pids.clone(),
         store: sqlite,
+        commands: commands_to.clone(),
+    });
+    let keeper = Keeper::start(audit::Parts {
+        store: store.clone(),
+        file: home.root.join(&config.current().audit.log_file),
+        checkpoint: home.audit_head(),
+        config: config.clone(),
     });
     let (leaving, left) = watch::channel(false);
     let validation = Validation::default();
@@ -307,6 +316,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         log: log.clone(),
         port: address.port(),
         confinement,
+        audit_head: home.audit_head(),
     });
     let (router, _) = service(api);
     let admission = {
@@ -353,6 +363,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         programs,
         accepts,
         store,
+        keeper,
         commands: commands_to,
         notifier,
         pids,
@@ -451,8 +462,10 @@ impl Daemon {
         let _ = self.commands.send(Command::Leave).await;
         let ended = self.engine.await;
         if !matches!(ended, Ok(Ok(Ended::Left))) {
+            self.keeper.finish().await;
             return finish(ended, self.store, &self.home, &self.pids, &self.fleet).await;
         }
+        self.keeper.finish().await;
         deia::failpoint!("upgrade.left");
         let store = self.store;
         // A panic in it was reported by the runtime; what was acknowledged is on disk.
@@ -505,6 +518,7 @@ impl Daemon {
             self.admin.shutdown(HTTP_GRACE),
             self.programs.shutdown(HTTP_GRACE)
         );
+        self.keeper.finish().await;
         finish(ended, self.store, &self.home, &self.pids, &self.fleet).await
     }
 }

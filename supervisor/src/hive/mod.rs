@@ -53,6 +53,7 @@ use self::due::{AGAIN, Due, SETTLE};
 use self::load::Loaded;
 use self::respond::{response, too_late};
 use self::watch::Watcher;
+use crate::audit::Actor;
 use crate::brain::Millis;
 use crate::daemon::command::{Command, Refused};
 use crate::daemon::reload::ConfigHandle;
@@ -274,6 +275,7 @@ impl Hive {
                 demand: intake.demand,
                 reply,
             };
+            let command = Command::As(Actor::task_files(), Box::new(command));
             self.commands.send(command).await.ok()?;
             asked.push((due, intake.noted, answer));
         }

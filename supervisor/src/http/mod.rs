@@ -11,6 +11,7 @@
 
 pub mod accept;
 pub mod admin_socket;
+mod audit_tables;
 pub mod body;
 pub mod caller;
 mod connection;

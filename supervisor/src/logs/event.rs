@@ -183,7 +183,7 @@ impl Visit for Parts {
 }
 
 /// `text` as it may be written: masked as a whole, then cut.
-fn safe(text: &str) -> std::borrow::Cow<'_, str> {
+pub(super) fn safe(text: &str) -> std::borrow::Cow<'_, str> {
     use std::borrow::Cow;
     if mask::is_forbidden(text) || text.contains(FAULT) {
         return Cow::Owned(mask::digest(text));

@@ -11,7 +11,8 @@
 //! `task_id` where they concern one, and a message for people. Texts of users and bots are never logged;
 //! what is logged passes the rule of [`deia::mask`]. Spans are not used.
 //! Nobody who logs ever waits: each sink has a bounded queue and a thread of its own, and what does not
-//! fit is dropped and counted. Absent on purpose: `audit.jsonl`, which belongs to the audit.
+//! fit is dropped and counted. `audit.jsonl` alone is not written from events: it has every record of the audit
+//! (`trail.rs`), whatever the queues have room for.
 
 mod console;
 mod event;
@@ -22,6 +23,7 @@ mod layer;
 mod queue;
 mod rotate;
 mod route;
+mod trail;
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -44,6 +46,7 @@ pub use files::MAX_OPEN_FILES;
 pub use queue::{FLUSH_DELAY, FLUSH_WAIT};
 pub use rotate::{Held, rotate_held};
 pub use route::MAX_BOT_ID_BYTES;
+pub use trail::TrailFile;
 
 /// Bytes of lines that may wait for the disk.
 pub const FILE_QUEUE_BYTES: usize = 4 << 20;

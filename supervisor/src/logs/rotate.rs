@@ -1,7 +1,7 @@
 //! Which files are rotated and removed, and how.
 //!
 //! `supervisor.jsonl` becomes `supervisor.1.jsonl`, the old `.1` becomes `.2`, and so on: the highest
-//! number is the oldest. `audit.jsonl` and its kin are the audit's own and are never touched here.
+//! number is the oldest. `audit.jsonl` and its kin are rotated by `trail.rs`.
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};

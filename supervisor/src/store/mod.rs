@@ -14,6 +14,7 @@
 //! on disk. A transaction that could not be committed reports [`StoreError`] for each of its
 //! operations, and nothing of it is visible.
 
+mod audit;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod messages;
@@ -28,8 +29,15 @@ use deia::task::{AttemptStatus, Complexity, Fence, Priority, TaskId, TaskStatus,
 use deia::time::Timestamp;
 use deia::wire::Usage;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
+pub use audit::{
+    AuditFilter, AuditPage, AuditRecord, AuditTally, Audited, MAX_TALLIED_ACTORS, OTHER_ACTORS,
+    Recorded,
+};
 pub use messages::{MessageCounts, MessageRecord, NewMessage};
+
+use crate::audit::{Check, Entry, Link};
 
 /// A task's place in the store: grows with every submission, never used again.
 pub type Seq = i64;
@@ -125,6 +133,39 @@ pub trait Store: Send + Sync + 'static {
 
     /// Bots for which messages wait, and when the next unread message is over. For start-up.
     fn awaited(&self) -> BoxFuture<'static, Result<Awaited, StoreError>>;
+
+    /// The last record of the trail that is on disk, now and from now on.
+    fn audit_head(&self) -> watch::Receiver<Link>;
+
+    /// Records of the trail, newest first, stable under writes: `before` is [`AuditPage::next`] of the page
+    /// before. Looks at no more than one should read at a time.
+    fn audit(
+        &self,
+        filter: AuditFilter,
+        before: Option<i64>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<AuditPage, StoreError>>;
+
+    /// Records of the trail after a place, oldest first.
+    fn audit_after(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<AuditRecord>, StoreError>>;
+
+    /// Goes on with a verification of the trail; `true`: everything was looked at.
+    fn audit_check(
+        &self,
+        check: Check,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<(Check, bool), StoreError>>;
+
+    /// Goes on with a count of the trail.
+    fn audit_tally(
+        &self,
+        tally: AuditTally,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<AuditTally, StoreError>>;
 
     /// How many queued tasks of this demand stand before (priority, seq); counts to at most
     /// [`MAX_COUNTED_AHEAD`].
@@ -323,8 +364,35 @@ pub enum Op {
         /// At most this many of each in one go.
         limit: usize,
     },
+    /// An act and, where it changes something, the record of it. -> what the act comes to
+    Audited(Box<Audited>),
+    /// The record of an act that changes nothing here. -> [`Outcome::Recorded`]
+    Record(Box<Entry>),
+    /// Removes records of the trail that are older than `before`, beginning with the first, once there are
+    /// `limit` of them or one is older than `overdue`; an anchor and a record stand for them.
+    /// -> [`Outcome::Removed`]
+    Prune {
+        /// The bound.
+        before: Timestamp,
+        /// Older than this, nothing is left for want of a full portion.
+        overdue: Timestamp,
+        /// At most this many.
+        limit: usize,
+        /// When.
+        at: Timestamp,
+    },
     /// Commits a row of its own, to prove that the store takes writes. -> [`Outcome::Probed`]
     Probe,
+}
+
+impl Op {
+    /// What it does, whether or not it is on record.
+    pub fn act(&self) -> &Self {
+        match self {
+            Self::Audited(audited) => &audited.op,
+            op => op,
+        }
+    }
 }
 
 /// A task as submitted.
@@ -520,6 +588,8 @@ pub enum Outcome {
         /// When the next one is over.
         next: Option<Timestamp>,
     },
+    /// The record is in the trail.
+    Recorded(Recorded),
     /// Writes are taken.
     Probed,
 }

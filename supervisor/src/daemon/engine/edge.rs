@@ -23,6 +23,7 @@ use deia::wire::{Launch, Pulse};
 
 use super::fleet::Override;
 use super::scaling::Question;
+use crate::audit::Actor;
 use crate::brain::Millis;
 use crate::brain::clock::Clocks;
 use crate::brain::window::Load;
@@ -95,7 +96,11 @@ pub(super) enum Job {
     /// A look at the host. Answered, where it was for something.
     LookAtHost(Option<Question>),
     /// An operator's limits go to the disk, or their file goes (`None`). Answered.
-    KeepLimits(Option<Override>, Reply<Result<LimitsAnswer, Refused>>),
+    KeepLimits(
+        Option<Override>,
+        Actor,
+        Reply<Result<LimitsAnswer, Refused>>,
+    ),
     /// An operator's limits are not in force any more.
     ForgetLimits,
     /// Which bots an operator has stopped goes to the disk; then whoever asked is answered.
@@ -108,6 +113,9 @@ pub(super) enum Job {
     PutAway(PathBuf),
 }
 
+/// What is answered to an act on a bot.
+pub(super) type BotActed = Result<Option<BotActionAnswer>, Refused>;
+
 /// Which bots an operator has stopped.
 #[derive(Debug)]
 pub(super) struct Stops {
@@ -116,7 +124,7 @@ pub(super) struct Stops {
     /// How often that has changed: what is older is not written over what is newer.
     pub turn: u64,
     /// Who is told afterwards.
-    pub then: Option<(Reply<Option<BotActionAnswer>>, Option<BotActionAnswer>)>,
+    pub then: Option<(Reply<BotActed>, BotActed)>,
 }
 
 /// What is tended.

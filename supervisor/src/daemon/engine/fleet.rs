@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use deia::api::{BotActionAnswer, LimitsAnswer, LimitsRequest};
+use deia::api::{AuditAction, BotActionAnswer, LimitsAnswer, LimitsRequest};
 use deia::bot::{Actual, Wanted};
 use deia::config::{BotLimits, Config, Pool};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::bots::BotEntry;
 use super::edge::{Job, Stops, Tending};
 use super::{Engine, Phase};
+use crate::audit::Actor;
 use crate::brain::bot::{Drain, Event};
 use crate::brain::demand::PoolFacts;
 use crate::brain::plan::Limits;
@@ -40,6 +42,8 @@ impl Override {
 #[derive(Debug)]
 pub(super) struct LimitsKept {
     pub wanted: Option<Override>,
+    /// Who set them.
+    pub actor: Actor,
     pub result: io::Result<()>,
     pub reply: Reply<Result<LimitsAnswer, Refused>>,
 }
@@ -141,6 +145,7 @@ impl Engine {
                 reason,
                 "the fleet grows"
             );
+            self.record_scaling(before, after, &reason);
         } else if after < before {
             self.last_scale_down = Some(self.wall());
             tracing::info!(
@@ -150,6 +155,7 @@ impl Engine {
                 reason,
                 "the fleet shrinks"
             );
+            self.record_scaling(before, after, &reason);
         }
     }
 
@@ -206,7 +212,9 @@ impl Engine {
 
     /// A new configuration, whole.
     pub(super) fn configure(&mut self, config: Arc<Config>) {
+        let audited = self.audits();
         let old = std::mem::replace(&mut self.config, config);
+        self.record_switch(audited);
         let limits_changed = old.bot_limits.min_bots != self.config.bot_limits.min_bots
             || old.bot_limits.max_bots != self.config.bot_limits.max_bots;
         if limits_changed && self.overridden.take().is_some() {
@@ -269,6 +277,10 @@ impl Engine {
         request: LimitsRequest,
         reply: Reply<Result<LimitsAnswer, Refused>>,
     ) {
+        if let Some(refused) = self.too_many_unrecorded() {
+            let _ = reply.send(Err(refused));
+            return;
+        }
         let file = &self.config.bot_limits;
         let wanted = if request.resume {
             None
@@ -296,7 +308,8 @@ impl Engine {
                 of_max_bots: file.max_bots,
             })
         };
-        self.edge.begin(Job::KeepLimits(wanted, reply));
+        let actor = self.actor.clone();
+        self.edge.begin(Job::KeepLimits(wanted, actor, reply));
     }
 
     /// The least number of bots when only a maximum is named: what was in force, or, out of a
@@ -312,9 +325,19 @@ impl Engine {
     pub(super) fn limits_kept(&mut self, kept: LimitsKept) {
         let LimitsKept {
             wanted,
+            actor,
             result,
             reply,
         } = kept;
+        self.acting(actor, |engine| engine.limits_kept_by(wanted, result, reply));
+    }
+
+    fn limits_kept_by(
+        &mut self,
+        wanted: Option<Override>,
+        result: io::Result<()>,
+        reply: Reply<Result<LimitsAnswer, Refused>>,
+    ) {
         if let Err(e) = result {
             let why = format!("{}: {e}", self.home.limits_override().display());
             let _ = reply.send(Err(Refused::Store(why)));
@@ -348,6 +371,14 @@ impl Engine {
             );
         }
         self.dispatcher.configure(self.pool_facts());
+        let entry = self.entry(AuditAction::ConfigChanged, "bot_limits");
+        self.put_on_record(entry.with(&json!({
+            "min_bots": self.limits.min,
+            "max_bots": self.limits.max,
+            "min_before": before.min,
+            "max_before": before.max,
+            "override": wanted.is_some(),
+        })));
         self.apply_plan();
         let message = match (self.limits.max, wanted.is_some()) {
             (0, _) => "new tasks are refused, running ones finish, then the bots stop".to_owned(),
@@ -356,13 +387,16 @@ impl Engine {
             }
             (_, false) => "the file's limits are in force".to_owned(),
         };
-        let _ = reply.send(Ok(LimitsAnswer {
+        let answer = LimitsAnswer {
             success: true,
             min_bots: self.limits.min,
             max_bots: self.limits.max,
             r#override: wanted.is_some(),
             message,
-        }));
+        };
+        self.answer_on_record(move |_, recorded| {
+            let _ = reply.send(recorded.map(|_| answer));
+        });
     }
 
     /// Limits an operator set before the daemon was started.
@@ -397,18 +431,38 @@ impl Engine {
         &mut self,
         id: &str,
         act: BotAct,
-        reply: Reply<Option<BotActionAnswer>>,
+        reply: Reply<Result<Option<BotActionAnswer>, Refused>>,
     ) {
+        if let Some(refused) = self.too_many_unrecorded() {
+            let _ = reply.send(Err(refused));
+            return;
+        }
         let mut to_keep = None;
         let answer = self.do_with_bot(id, act, &mut to_keep);
-        match to_keep {
-            // Whoever asked may be gone.
-            None => drop(reply.send(answer)),
-            Some(stops) => self.edge.begin(Job::KeepStops(Stops {
-                then: Some((reply, answer)),
-                ..stops
-            })),
+        if let Some(answer) = &answer {
+            let action = match act {
+                BotAct::Start => AuditAction::BotStarted,
+                BotAct::Stop => AuditAction::BotStopped,
+                BotAct::Restart => AuditAction::BotRestarted,
+                BotAct::Interrupt => AuditAction::BotInterrupted,
+            };
+            let entry = self.entry(action, id);
+            self.put_on_record(match answer.success {
+                true => entry,
+                false => entry.failed(&answer.message),
+            });
         }
+        self.answer_on_record(move |engine, recorded| {
+            let answer = recorded.map(|_| answer);
+            match to_keep {
+                // Whoever asked may be gone.
+                None => drop(reply.send(answer)),
+                Some(stops) => engine.edge.begin(Job::KeepStops(Stops {
+                    then: Some((reply, answer)),
+                    ..stops
+                })),
+            }
+        });
     }
 
     fn do_with_bot(

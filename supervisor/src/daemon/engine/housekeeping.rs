@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use deia::api::AuditAction;
 use deia::bot::ExitCause;
 use deia::time::Timestamp;
 
@@ -19,6 +20,9 @@ const PORTION: usize = 1000;
 
 /// What a bot may take beyond a task's own time-out before it counts as stuck.
 const OVERDUE_MARGIN: Millis = 5_000;
+
+/// What the record of an expired task says.
+const EXPIRED: &str = "it waited longer than tasks.queue_timeout_seconds";
 
 const DAY: Millis = 86_400_000;
 
@@ -206,6 +210,7 @@ impl Engine {
         self.expire_old();
         self.remove_old();
         self.remove_old_messages();
+        self.prune_trail();
         self.tend_files();
         self.keep_clocks_now_and_then();
     }
@@ -222,7 +227,8 @@ impl Engine {
             at,
             limit: PORTION,
         };
-        self.ask(expire, Pending::Expire);
+        let entry = self.entry(AuditAction::TaskExpired, "").failed(EXPIRED);
+        self.ask_on_record(expire, entry, Pending::Expire);
     }
 
     /// A portion of the tasks that ended long ago, or are too many.
@@ -237,6 +243,28 @@ impl Engine {
             limit: PORTION,
         };
         self.ask(retain, Pending::Retain);
+    }
+
+    /// A portion of the records that are past their time: in whole portions, or what is left of them a day
+    /// later, so that a quiet fleet does not write a record for each one that it removes.
+    pub(super) fn prune_trail(&mut self) {
+        if self.phase != Phase::Running || self.store_fault.is_some() {
+            return;
+        }
+        let days = u64::from(self.config.audit.retention_days);
+        let prune = Op::Prune {
+            before: self.surely_before(days * DAY),
+            overdue: self.surely_before((days + 1) * DAY),
+            limit: PORTION,
+            at: self.wall(),
+        };
+        self.ask(prune, Pending::Prune);
+    }
+
+    pub(super) fn pruned(&mut self, count: u64) {
+        if count >= PORTION as u64 {
+            self.timers.at(self.now() + NEXT_PORTION, Timer::PruneMore);
+        }
     }
 
     pub(super) fn removed(&mut self, count: u64) {

@@ -1,6 +1,8 @@
 //! What routing learns: loaded at the start, kept a moment after it changed, forgotten with a new major
 //! version of the configuration.
 
+use deia::api::AuditAction;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::outcomes::Pending;
@@ -172,7 +174,12 @@ impl Engine {
                 }
                 tracing::info!(event = "task_recorded", bot_id = %bot, kind = %sample.task_type, success = sample.succeeded, "a result that a caller reports counts");
                 self.dispatcher.learn(&bot, &sample);
-                let _ = reply.send(Ok(()));
+                let entry = self.entry(AuditAction::ApiCall, bot);
+                let details = json!({"call": "record_execution", "task_type": sample.task_type, "success": sample.succeeded});
+                self.put_on_record(entry.with(&details));
+                self.answer_on_record(move |_, recorded| {
+                    let _ = reply.send(recorded.map(drop));
+                });
             }
             AskLearning::Recommendation { task_type, reply } => {
                 let _ = reply.send(learning.recommendation(task_type, self.wall()));

@@ -5,13 +5,16 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use deia::api::AuditAction;
 use deia::bot::Actual;
 use deia::message::{MAX_UNREAD, MessageStatus};
 use deia::time::Timestamp;
+use serde_json::json;
 
 use super::outcomes::Pending;
 use super::timers::Timer;
 use super::{Engine, Phase};
+use crate::audit::Entry;
 use crate::brain::{Millis, millis};
 use crate::daemon::command::{AskMail, MailReport, Refused};
 use crate::store::{MessageRecord, NewMessage, Op, StoreError};
@@ -71,6 +74,7 @@ impl Engine {
                 let up: BTreeSet<String> =
                     receivers.filter(|bot| self.is_up(bot)).cloned().collect();
                 let in_inbox = up.clone();
+                let entry = self.entry_of_messages(&messages);
                 let op = Op::Send {
                     messages,
                     up,
@@ -83,7 +87,7 @@ impl Engine {
                     over,
                     reply,
                 };
-                self.ask(op, pending);
+                self.ask_on_record(op, entry, pending);
             }
             AskMail::Read { id, by, reply } => {
                 let at = self.wall();
@@ -111,6 +115,21 @@ impl Engine {
                 let _ = reply.send(found.map(|(id, _)| id.to_string()));
             }
         }
+    }
+
+    /// One for all of a broadcast: they are sent all or none.
+    fn entry_of_messages(&self, messages: &[NewMessage]) -> Entry {
+        let first = messages.first();
+        let target = match messages {
+            [one] => one.to_bot.as_str(),
+            _ => "broadcast",
+        };
+        let sent: Vec<_> = messages
+            .iter()
+            .map(|m| json!({"message_id": m.id, "to": m.to_bot}))
+            .collect();
+        let entry = self.entry(AuditAction::MessageSent, target);
+        entry.with(&json!({"from": first.map(|m| &m.from_bot), "messages": sent}))
     }
 
     /// Why nothing is sent, where it is so.

@@ -12,7 +12,8 @@
 //! [`crate::brain`]; what must be durable it hands to the store, and it answers only what the store
 //! has reported as committed. A task's way through it is in `tasks.rs`, a bot's in `bots.rs` and `contacts.rs`, the
 //! limits' and the configuration's in `fleet.rs`, the load's in `scaling.rs`, what was learned in
-//! `learning.rs`, messages in `mail.rs`, the record of what happened in `recording.rs`. Its hands, its clocks and its dice are an `Edge`, see `edge.rs`.
+//! `learning.rs`, messages in `mail.rs`, the record of what happened in `recording.rs`, who did it
+//! in `trail.rs`. Its hands, its clocks and its dice are an `Edge`, see `edge.rs`.
 
 mod bots;
 mod contacts;
@@ -33,6 +34,7 @@ mod sim;
 mod takeover;
 mod tasks;
 mod timers;
+mod trail;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -57,6 +59,7 @@ use super::command::Command;
 use super::health::Condition;
 use super::home::Home;
 use super::service::Link;
+use crate::audit::Actor;
 use crate::brain::clock::Clocks;
 use crate::brain::dispatch::Dispatcher;
 use crate::brain::plan::Limits;
@@ -206,6 +209,8 @@ pub struct Engine {
     leave_by: Millis,
     /// What `/health` shows may have changed.
     condition_stale: bool,
+    /// Who acts in this turn.
+    actor: Actor,
 }
 
 /// Where the daemon is in its life.
@@ -350,6 +355,7 @@ impl Engine {
             given_up: false,
             leave_by: 0,
             condition_stale: true,
+            actor: Actor::DAEMON,
         }
     }
 
@@ -389,11 +395,14 @@ impl Engine {
         self.timers.at(self.now(), Timer::Housekeeping);
         self.arm_due();
         self.probe_store();
+        self.record_start();
         Ok(())
     }
 
     fn command(&mut self, command: Command) {
         match command {
+            Command::As(actor, command) => self.acting(actor, |engine| engine.command(*command)),
+            Command::Note { entry, reply } => self.note(*entry, reply),
             Command::Submit {
                 task,
                 demand,
@@ -421,9 +430,7 @@ impl Engine {
                 pool,
                 change,
                 reply,
-            } => {
-                let _ = reply.send(self.scale_by_hand(pool.as_deref(), change));
-            }
+            } => self.scale_on_record(pool.as_deref(), change, reply),
             Command::Explain { id, demand, reply } => {
                 let _ = reply.send(self.outlook(&id, demand.as_ref()));
             }
@@ -439,9 +446,7 @@ impl Engine {
                 self.configure(config);
                 let _ = reply.send(());
             }
-            Command::InterruptAll { reply } => {
-                let _ = reply.send(self.interrupt_all());
-            }
+            Command::InterruptAll { reply } => self.interrupt_all_on_record(reply),
             Command::Leave => self.leave(),
             Command::Stop => self.stop(),
         }
@@ -491,6 +496,7 @@ impl Engine {
             Timer::Housekeeping => self.housekeeping(),
             Timer::ExpireMore => self.expire_old(),
             Timer::RemoveMore => self.remove_old(),
+            Timer::PruneMore => self.prune_trail(),
             Timer::Scaling(number) => self.scaling_due(number),
             Timer::KeepLearned => self.keep_learned(),
             Timer::Mail(number) => self.mail_due(number),
@@ -578,6 +584,9 @@ impl Engine {
     }
 
     fn stop(&mut self) {
+        let hurry = self.phase != Phase::Running;
+        let entry = self.entry(deia::api::AuditAction::ShutdownInitiated, "daemon");
+        self.put_on_record(entry.with(&serde_json::json!({"hurry": hurry})));
         self.condition_stale = true;
         match self.phase {
             Phase::Running | Phase::Leaving => {

@@ -109,7 +109,7 @@ impl Edge for OnHost {
                 });
             }
             Job::LookAtHost(asked) => self.look_at_host(asked),
-            Job::KeepLimits(wanted, reply) => {
+            Job::KeepLimits(wanted, actor, reply) => {
                 let (path, to) = (self.home.limits_override(), self.answers.clone());
                 tokio::spawn(async move {
                     let kept =
@@ -117,6 +117,7 @@ impl Edge for OnHost {
                     let result = kept.unwrap_or_else(|e| Err(io::Error::other(e)));
                     let kept = LimitsKept {
                         wanted,
+                        actor,
                         result,
                         reply,
                     };

@@ -12,6 +12,8 @@ use super::edge::Job;
 use super::service::PROBE;
 use super::tasks::{AttemptEnd, AttemptPhase, Cancel, Detail, InFlight};
 use super::timers::Timer;
+use super::trail::{Keep, Then};
+use crate::audit::{Actor, Entry};
 use crate::brain::record::Submission;
 use crate::brain::route::Weighing;
 use crate::brain::window::Waiting;
@@ -42,6 +44,8 @@ pub(super) enum Pending {
     },
     Cancel {
         id: TaskId,
+        /// Who wants that.
+        actor: Actor,
         reply: Reply<Result<Acted, Refused>>,
     },
     Requeue {
@@ -77,6 +81,14 @@ pub(super) enum Pending {
         forget: bool,
     },
     Probe,
+    /// A record of an act.
+    Record {
+        entry: Box<Entry>,
+        keep: Keep,
+        then: Vec<Then>,
+    },
+    /// Records past their time.
+    Prune,
 }
 
 impl Pending {
@@ -99,6 +111,8 @@ impl Pending {
             | Self::RetainMessages
             | Self::Learn(_)
             | Self::LearnUnder { .. }
+            | Self::Record { .. }
+            | Self::Prune
             | Self::Probe => false,
         }
     }
@@ -174,7 +188,9 @@ impl Engine {
                 },
                 outcome,
             ) => self.finished(&task, fence, &detail, &outcome),
-            (Pending::Cancel { id, reply }, outcome) => self.cancelled(id, reply, outcome),
+            (Pending::Cancel { id, actor, reply }, outcome) => {
+                self.acting(actor, |engine| engine.cancelled(id, reply, outcome));
+            }
             (Pending::Requeue { reply }, outcome) => self.requeued(reply, outcome),
             (Pending::Promote, Outcome::Promoted { ready, next_due }) => {
                 self.promoted(ready, next_due)
@@ -230,6 +246,10 @@ impl Engine {
                 },
             ) => self.messages_expired(expired, &emptied, next),
             (Pending::RetainMessages, Outcome::Removed { count }) => self.messages_removed(count),
+            (Pending::Record { then, .. }, Outcome::Recorded(recorded)) => {
+                self.recorded(then, recorded);
+            }
+            (Pending::Prune, Outcome::Removed { count }) => self.pruned(count),
             (
                 Pending::Promote
                 | Pending::Expire
@@ -240,6 +260,8 @@ impl Engine {
                 | Pending::Drain { .. }
                 | Pending::ExpireMessages
                 | Pending::RetainMessages
+                | Pending::Record { .. }
+                | Pending::Prune
                 | Pending::Probe,
                 _,
             ) => {}
@@ -525,7 +547,12 @@ impl Engine {
             Pending::ExpireMessages => self.messages_not_expired(),
             Pending::Learn(rows) => self.not_kept(rows),
             Pending::LearnUnder { version, forget } => self.not_learned_under(version, forget),
-            Pending::Expire | Pending::Retain | Pending::RetainMessages | Pending::Probe => {}
+            Pending::Record { entry, keep, then } => self.not_recorded(entry, keep, then, e),
+            Pending::Expire
+            | Pending::Retain
+            | Pending::RetainMessages
+            | Pending::Prune
+            | Pending::Probe => {}
         }
     }
 

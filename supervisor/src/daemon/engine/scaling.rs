@@ -12,16 +12,19 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use deia::api::{
-    EvaluateAnswer, EvaluateRequest, ScalingAction, ScalingEvaluation, ScalingTrigger,
+    AuditAction, AuditResult, EvaluateAnswer, EvaluateRequest, ScalingAction, ScalingEvaluation,
+    ScalingTrigger,
 };
 use deia::config::{Config, Pool, bot_number};
 use deia::mask;
+use serde_json::json;
 
 use self::figures::{Gauges, shown, standing};
 use super::bots::BotEntry;
 use super::edge::Job;
 use super::timers::Timer;
 use super::{Engine, Phase};
+use crate::audit::Actor;
 use crate::brain::Millis;
 use crate::brain::pick::{Standing, pick};
 use crate::brain::plan::plan;
@@ -68,7 +71,11 @@ pub(super) enum Question {
     /// The interval is over.
     Interval,
     /// Somebody wants to know.
-    Evaluate(EvaluateRequest, Reply<EvaluateAnswer>),
+    Evaluate(
+        EvaluateRequest,
+        Actor,
+        Reply<Result<EvaluateAnswer, Refused>>,
+    ),
 }
 
 impl Engine {
@@ -120,9 +127,9 @@ impl Engine {
     pub(super) fn evaluate_scaling(
         &mut self,
         request: EvaluateRequest,
-        reply: Reply<EvaluateAnswer>,
+        reply: Reply<Result<EvaluateAnswer, Refused>>,
     ) {
-        let asked = Question::Evaluate(request, reply);
+        let asked = Question::Evaluate(request, self.actor.clone(), reply);
         self.edge.begin(Job::LookAtHost(Some(asked)));
     }
 
@@ -132,21 +139,34 @@ impl Engine {
             Question::Interval => {
                 self.evaluate(ScalingTrigger::Timer, host);
             }
-            Question::Evaluate(request, reply) => {
-                let evaluation = match request == EvaluateRequest::default() {
-                    true => self.evaluate(ScalingTrigger::Request, host),
-                    false => self.what_if(request, host),
-                };
-                let done = evaluation.trigger == ScalingTrigger::Request;
-                let _ = reply.send(EvaluateAnswer {
-                    timestamp: self.wall(),
-                    action_taken: evaluation.decision.filter(|_| done),
-                    current_bot_count: self.active_count(),
-                    scaling_status: self.scaling_status(),
-                    evaluation,
-                });
+            Question::Evaluate(request, actor, reply) => {
+                self.acting(actor, |engine| engine.evaluate_for(request, host, reply));
             }
         }
+    }
+
+    fn evaluate_for(
+        &mut self,
+        request: EvaluateRequest,
+        host: Host,
+        reply: Reply<Result<EvaluateAnswer, Refused>>,
+    ) {
+        let evaluation = match request == EvaluateRequest::default() {
+            true => self.evaluate(ScalingTrigger::Request, host),
+            false => self.what_if(request, host),
+        };
+        let done = evaluation.trigger == ScalingTrigger::Request;
+        let answer = EvaluateAnswer {
+            timestamp: self.wall(),
+            action_taken: evaluation.decision.filter(|_| done),
+            current_bot_count: self.active_count(),
+            scaling_status: self.scaling_status(),
+            evaluation,
+        };
+        // What it came to was put on record with the plan.
+        self.answer_on_record(move |_, recorded| {
+            let _ = reply.send(recorded.map(|_| answer));
+        });
     }
 
     /// Looks at everything, and does what comes of it.
@@ -198,6 +218,44 @@ impl Engine {
         if let Some(evaluation) = self.scaling.scaler.look(setting, &inputs, now) {
             self.conclude_scaling(ScalingTrigger::Waiting, &inputs, evaluation);
         }
+    }
+
+    /// The same, and it is on record.
+    pub(super) fn scale_on_record(
+        &mut self,
+        pool: Option<&str>,
+        change: i64,
+        reply: Reply<Result<ByHand, Refused>>,
+    ) {
+        if let Some(refused) = self.too_many_unrecorded() {
+            let _ = reply.send(Err(refused));
+            return;
+        }
+        let done = match self.scale_by_hand(pool, change) {
+            Ok(done) => done,
+            Err(refused) => {
+                let _ = reply.send(Err(refused));
+                return;
+            }
+        };
+        let action = match change > 0 {
+            true => AuditAction::ScaleUp,
+            false => AuditAction::ScaleDown,
+        };
+        let asked = change.unsigned_abs();
+        let details = json!({"asked": asked, "bots": done.bots, "total": done.total});
+        let entry = self.entry(action, pool.unwrap_or("fleet")).with(&details);
+        self.put_on_record(match (done.bots.len() as u64, &done.short) {
+            (0, short) => entry.failed(short.as_deref().unwrap_or("there was nothing to do")),
+            (n, Some(short)) if n < asked => {
+                let entry = entry.failed(short);
+                entry.with_result(AuditResult::Partial)
+            }
+            _ => entry,
+        });
+        self.answer_on_record(move |_, recorded| {
+            let _ = reply.send(recorded.map(|_| done));
+        });
     }
 
     /// `POST /api/scaling/scale-up` and `/scale-down`: so many bots more, or fewer.

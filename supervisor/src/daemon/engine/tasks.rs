@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use deia::api::{AuditAction, AuditResult};
 use deia::task::{AttemptStatus, Fence, TaskId, TaskStatus};
 use deia::time::Timestamp;
 use deia::wire::{self, Assignment, CancelOf, ToWorker};
+use serde_json::json;
 
 use super::outcomes::{Pending, Settle};
 use super::recording::EndNote;
@@ -18,7 +20,7 @@ use crate::brain::retry::{self, DeadCause, Verdict};
 use crate::brain::route::Weighing;
 use crate::daemon::command::{Acted, Refused, Reply, Submitted};
 use crate::fleet::Run;
-use crate::store::{Counts, End, Lease, NewTask, Op, RELEASED_ERROR, Ready, TaskResult};
+use crate::store::{Audited, Counts, End, Lease, NewTask, Op, RELEASED_ERROR, Ready, TaskResult};
 
 /// A bot's hold on a task, from the commit of its lease to the commit of its end.
 #[derive(Debug)]
@@ -157,7 +159,9 @@ impl Engine {
             direct,
             reply,
         };
-        self.ask(Op::Submit(task, lease), pending);
+        let mut entry = self.entry(AuditAction::TaskSubmitted, task.id.to_shared());
+        entry.at = task.submitted_at;
+        self.ask_on_record(Op::Submit(task, lease), entry, pending);
     }
 
     /// A scheduled task takes no slot now; it only has to be possible.
@@ -295,6 +299,14 @@ impl Engine {
         let note = EndNote::of(&end, attempt.cancel, ran);
         let (end, mut detail) = self.verdict(attempt, end, steady, chance);
         detail.note = Some(note);
+        let entry = self.entry_of_end(id, &attempt.bot, fence.attempt, &end);
+        let counts = !matches!(
+            &end,
+            End::Retry {
+                counts: Counts::No,
+                ..
+            }
+        );
         let op = Op::Finish {
             seq: attempt.ready.seq,
             fence,
@@ -323,6 +335,11 @@ impl Engine {
         }
         self.bot_lets_go(&bot, id);
         let task = id.clone();
+        // What was taken back has neither ended nor failed.
+        let op = match self.audits() && counts {
+            true => Op::Audited(Box::new(Audited { op, entry })),
+            false => op,
+        };
         self.ask(
             op.clone(),
             Pending::Finish {
@@ -438,6 +455,7 @@ impl Engine {
     /// Cancels a task: a waiting one at once, a running one through its bot.
     pub(super) fn cancel(&mut self, id: TaskId, reply: Reply<Result<Acted, Refused>>) {
         let since = self.now();
+        let name = id.to_shared();
         if let Some(attempt) = self.in_flight.get_mut(&id)
             && attempt.phase == AttemptPhase::Running
         {
@@ -450,16 +468,24 @@ impl Engine {
             } else {
                 attempt.cancel = Cancel::Task { since };
             }
-            let _ = reply.send(Ok(Acted {
-                status: TaskStatus::Running,
-                pending: true,
-            }));
+            let entry = self.entry(AuditAction::TaskCancelled, name);
+            let entry = entry.with_result(AuditResult::Partial);
+            self.put_on_record(entry.with(&json!({"status": "running"})));
+            self.answer_on_record(move |_, recorded| {
+                let _ = reply.send(recorded.map(|_| Acted {
+                    status: TaskStatus::Running,
+                    pending: true,
+                }));
+            });
             return;
         }
         let at = self.wall();
-        self.ask(
+        let entry = self.entry(AuditAction::TaskCancelled, name);
+        let actor = self.actor.clone();
+        self.ask_on_record(
             Op::Cancel { id: id.clone(), at },
-            Pending::Cancel { id, reply },
+            entry,
+            Pending::Cancel { id, actor, reply },
         );
     }
 
@@ -469,11 +495,12 @@ impl Engine {
             let _ = reply.send(Err(refused));
             return;
         }
+        let entry = self.entry(AuditAction::TaskRetried, id.to_shared());
         let op = Op::Requeue {
             id,
             at: self.wall(),
         };
-        self.ask(op, Pending::Requeue { reply });
+        self.ask_on_record(op, entry, Pending::Requeue { reply });
     }
 
     /// Tells the bots of these tasks to give them up; the tasks are tried again.
@@ -503,9 +530,18 @@ impl Engine {
     }
 
     /// Interrupts everything that runs.
-    pub(super) fn interrupt_all(&mut self) -> u64 {
+    pub(super) fn interrupt_all_on_record(&mut self, reply: Reply<Result<u64, Refused>>) {
+        if let Some(refused) = self.too_many_unrecorded() {
+            let _ = reply.send(Err(refused));
+            return;
+        }
         let tasks: Vec<TaskId> = self.in_flight.keys().cloned().collect();
-        self.interrupt(&tasks)
+        let told = self.interrupt(&tasks);
+        let entry = self.entry(AuditAction::BotInterrupted, "fleet");
+        self.put_on_record(entry.with(&json!({"interrupted": told})));
+        self.answer_on_record(move |_, recorded| {
+            let _ = reply.send(recorded.map(|_| told));
+        });
     }
 }
 

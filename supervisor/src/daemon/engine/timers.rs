@@ -28,6 +28,8 @@ pub enum Timer {
     ExpireMore,
     /// More ended tasks are to be removed.
     RemoveMore,
+    /// More records of the trail are to be removed.
+    PruneMore,
     /// Scaling is to be evaluated; valid while this is the newest number.
     Scaling(u64),
     /// Messages may be over; valid while this is the newest number.

@@ -30,9 +30,10 @@ mod switch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use deia::api::{ReleaseView, UpgradeAnswer, UpgradeRequest, UpgradeView};
+use deia::api::{AuditAction, ReleaseView, UpgradeAnswer, UpgradeRequest, UpgradeView};
 use deia::time::Timestamp;
-use tokio::sync::{Mutex, mpsc};
+use serde_json::json;
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 pub use check::{Findings, self_check};
 pub use guard::{GuardArgs, guard};
@@ -41,6 +42,8 @@ pub use ledger::Attempt;
 pub use releases::{AtStart, Releases, at_start, invoked_path};
 pub use switch::{Departure, become_pinned, go_back};
 
+use super::command::Command;
+use crate::audit::{Actor, Entry};
 use crate::fleet::pids::BotPids;
 use crate::store::sqlite::{SqliteStore, schema_version};
 
@@ -81,6 +84,8 @@ struct Inner {
     pids: BotPids,
     store: Arc<SqliteStore>,
     plans: mpsc::Sender<Plan>,
+    /// To put on record who asked.
+    commands: mpsc::Sender<Command>,
     /// Held while one is under way.
     busy: Arc<Mutex<()>>,
 }
@@ -102,6 +107,8 @@ pub struct Parts {
     pub pids: BotPids,
     /// The store, to copy it.
     pub store: Arc<SqliteStore>,
+    /// Requests to the main loop.
+    pub commands: mpsc::Sender<Command>,
 }
 
 impl Upgrader {
@@ -117,6 +124,7 @@ impl Upgrader {
             pids: parts.pids,
             store: parts.store,
             plans,
+            commands: parts.commands,
             busy: Arc::default(),
         };
         (Self(Arc::new(inner)), planned)
@@ -126,7 +134,11 @@ impl Upgrader {
     ///
     /// # Errors
     /// [`Refusal`]; nothing has changed then.
-    pub async fn request(&self, request: UpgradeRequest) -> Result<UpgradeAnswer, Refusal> {
+    pub async fn request(
+        &self,
+        request: UpgradeRequest,
+        actor: Actor,
+    ) -> Result<UpgradeAnswer, Refusal> {
         let inner = &self.0;
         let busy = inner.busy.clone();
         let under_way = busy.try_lock_owned().map_err(|_| Refusal::Busy)?;
@@ -137,11 +149,14 @@ impl Upgrader {
         };
         let pin = pin && target != inner.invoked;
         tracing::info!(event = "upgrade_checking", path = %target.display(), "a release is being checked");
-        let (findings, from, to) = inner.prepare(&target, pin).await.inspect_err(|why| {
+        let prepared = inner.prepare(&target, pin).await.inspect_err(|why| {
             tracing::warn!(event = "upgrade_refused", path = %target.display(), reason = %why, "the release is not switched to");
             let failed = UpgradeView::failed(&target, why.to_string());
             inner.releases.note(failed);
-        })?;
+        });
+        // Before the switch: the next process writes records of its own.
+        inner.put_on_record(&target, &prepared, actor).await?;
+        let (findings, from, to) = prepared?;
         let attempt = Attempt {
             id: uuid::Uuid::now_v7().to_string(),
             from,
@@ -180,6 +195,38 @@ impl Inner {
         self.releases
             .pinned(&self.invoked)
             .unwrap_or_else(|| self.invoked.clone())
+    }
+
+    async fn put_on_record(
+        &self,
+        target: &Path,
+        prepared: &Result<(Findings, PathBuf, PathBuf), Refusal>,
+        actor: Actor,
+    ) -> Result<(), Refusal> {
+        let target = target.display().to_string();
+        let action = AuditAction::RestartRequested;
+        let entry = Entry::new(Timestamp::now(), action, Actor::DAEMON, "daemon");
+        let entry = match prepared {
+            Ok((findings, ..)) => entry.with(&json!({
+                "path": target,
+                "from_version": deia::VERSION,
+                "to_version": findings.version,
+            })),
+            Err(why) => entry
+                .failed(&why.to_string())
+                .with(&json!({"path": target, "from_version": deia::VERSION})),
+        };
+        let stopping = || Refusal::Unfit("the daemon is stopping".to_owned());
+        let (reply, noted) = oneshot::channel();
+        let entry = Box::new(entry);
+        let command = Command::As(actor, Box::new(Command::Note { entry, reply }));
+        self.commands.send(command).await.map_err(|_| stopping())?;
+        match noted.await.map_err(|_| stopping())? {
+            Ok(_) => Ok(()),
+            Err(why) => Err(Refusal::Unfit(format!(
+                "who asked for it can't be put on record: {why:?}"
+            ))),
+        }
     }
 
     /// Keeps both releases and checks the new one.

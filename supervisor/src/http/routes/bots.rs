@@ -3,10 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use deia::api::{BotActionAnswer, BotList, BotView};
+use deia::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Shared;
+use super::{Shared, refused};
+use crate::audit::{Actor, Entry};
 use crate::daemon::command::{BotAct, Command};
 use crate::http::caller::Caller;
 use crate::http::error::ApiFailure;
@@ -52,9 +54,10 @@ pub async fn show(
     (status = 200, body = BotActionAnswer), (status = 404, body = deia::api::ApiError), (status = 409, body = deia::api::ApiError)))]
 pub async fn start(
     State(api): State<Shared>,
+    actor: Actor,
     PathArgs(id): PathArgs<String>,
 ) -> Result<Json<BotActionAnswer>, ApiFailure> {
-    act(&api, id, BotAct::Start).await
+    act(&api, actor, id, BotAct::Start).await
 }
 
 /// Lets a bot finish what it has and stops it until it is started again.
@@ -62,9 +65,10 @@ pub async fn start(
     (status = 200, body = BotActionAnswer), (status = 404, body = deia::api::ApiError), (status = 409, body = deia::api::ApiError)))]
 pub async fn stop(
     State(api): State<Shared>,
+    actor: Actor,
     PathArgs(id): PathArgs<String>,
 ) -> Result<Json<BotActionAnswer>, ApiFailure> {
-    act(&api, id, BotAct::Stop).await
+    act(&api, actor, id, BotAct::Stop).await
 }
 
 /// Lets a bot finish what it has and starts it anew.
@@ -72,9 +76,10 @@ pub async fn stop(
     (status = 200, body = BotActionAnswer), (status = 404, body = deia::api::ApiError), (status = 409, body = deia::api::ApiError)))]
 pub async fn restart(
     State(api): State<Shared>,
+    actor: Actor,
     PathArgs(id): PathArgs<String>,
 ) -> Result<Json<BotActionAnswer>, ApiFailure> {
-    act(&api, id, BotAct::Restart).await
+    act(&api, actor, id, BotAct::Restart).await
 }
 
 /// Makes a bot give up what it has; its tasks are tried again.
@@ -82,9 +87,10 @@ pub async fn restart(
     (status = 200, body = BotActionAnswer), (status = 404, body = deia::api::ApiError), (status = 409, body = deia::api::ApiError)))]
 pub async fn interrupt(
     State(api): State<Shared>,
+    actor: Actor,
     PathArgs(id): PathArgs<String>,
 ) -> Result<Json<BotActionAnswer>, ApiFailure> {
-    act(&api, id, BotAct::Interrupt).await
+    act(&api, actor, id, BotAct::Interrupt).await
 }
 
 /// What the original answered to `/interrupt`.
@@ -104,8 +110,14 @@ pub struct Terminating {
 
 /// Interrupts every running task; they are tried again.
 #[utoipa::path(post, path = "/interrupt", tag = "bots", responses((status = 200, body = Signalled)))]
-pub async fn interrupt_all(State(api): State<Shared>) -> Result<Json<Signalled>, ApiFailure> {
-    let interrupted = api.ask(|reply| Command::InterruptAll { reply }).await?;
+pub async fn interrupt_all(
+    State(api): State<Shared>,
+    actor: Actor,
+) -> Result<Json<Signalled>, ApiFailure> {
+    let said = api
+        .ask_as(actor, |reply| Command::InterruptAll { reply })
+        .await?;
+    let interrupted = said.map_err(|why| refused(why, ""))?;
     Ok(Json(Signalled {
         success: true,
         message: "Interrupt signal sent".into(),
@@ -118,7 +130,14 @@ pub async fn interrupt_all(State(api): State<Shared>) -> Result<Json<Signalled>,
 #[utoipa::path(post, path = "/terminate", tag = "bots", responses(
     (status = 200, body = Terminating, description = "It is under way", example = json!({"success": true, "message": "Terminate signal sent"})),
 ))]
-pub async fn terminate(caller: Caller) -> Result<Json<Terminating>, ApiFailure> {
+pub async fn terminate(
+    State(api): State<Shared>,
+    caller: Caller,
+    actor: Actor,
+) -> Result<Json<Terminating>, ApiFailure> {
+    let action = deia::api::AuditAction::ShutdownInitiated;
+    let entry = Entry::new(Timestamp::now(), action, Actor::DAEMON, "daemon");
+    api.note(actor, entry).await?;
     tracing::info!(event = "stop_requested", by = %caller, "the daemon was asked to stop over HTTP");
     // The way of every stop, whatever else is under way: a switch to another release passes it on.
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
@@ -129,15 +148,21 @@ pub async fn terminate(caller: Caller) -> Result<Json<Terminating>, ApiFailure> 
     }))
 }
 
-async fn act(api: &Shared, id: String, act: BotAct) -> Result<Json<BotActionAnswer>, ApiFailure> {
+async fn act(
+    api: &Shared,
+    actor: Actor,
+    id: String,
+    act: BotAct,
+) -> Result<Json<BotActionAnswer>, ApiFailure> {
     let name = id.clone();
     let answer = api
-        .ask(|reply| Command::ActOnBot {
+        .ask_as(actor, |reply| Command::ActOnBot {
             id: name,
             act,
             reply,
         })
         .await?;
+    let answer = answer.map_err(|why| refused(why, &id))?;
     let answer = answer.ok_or_else(|| unknown(&id))?;
     if answer.success {
         Ok(Json(answer))

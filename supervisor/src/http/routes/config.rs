@@ -6,6 +6,7 @@ use deia::api::{CheckReloadAnswer, ConfigStatus, ConfigValue, ReloadAnswer};
 use deia::time::Timestamp;
 
 use super::Shared;
+use crate::audit::Actor;
 use crate::http::error::ApiFailure;
 use crate::http::extract::PathArgs;
 use crate::settings::When;
@@ -45,9 +46,12 @@ pub async fn status(State(api): State<Shared>) -> Json<ConfigStatus> {
 #[utoipa::path(post, path = "/api/config/reload", tag = "config", responses(
     (status = 200, body = ReloadAnswer, description = "Applied; or `success: false` with the errors, and the last good configuration stays"),
 ))]
-pub async fn reload(State(api): State<Shared>) -> Result<Json<ReloadAnswer>, ApiFailure> {
+pub async fn reload(
+    State(api): State<Shared>,
+    actor: Actor,
+) -> Result<Json<ReloadAnswer>, ApiFailure> {
     api.config
-        .reload(When::Always)
+        .reload(When::Always, actor)
         .await
         .map(Json)
         .ok_or_else(stopping)
@@ -57,11 +61,12 @@ pub async fn reload(State(api): State<Shared>) -> Result<Json<ReloadAnswer>, Api
 #[utoipa::path(post, path = "/api/config/check-reload", tag = "config", responses((status = 200, body = CheckReloadAnswer)))]
 pub async fn check_reload(
     State(api): State<Shared>,
+    actor: Actor,
 ) -> Result<Json<CheckReloadAnswer>, ApiFailure> {
     let before = api.config.status().generation;
     let answer = api
         .config
-        .reload(When::IfChanged)
+        .reload(When::IfChanged, actor)
         .await
         .ok_or_else(stopping)?;
     Ok(Json(CheckReloadAnswer {

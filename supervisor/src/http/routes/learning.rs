@@ -13,6 +13,7 @@ use deia::time::Timestamp;
 
 use super::messages::speaker;
 use super::{Shared, refused};
+use crate::audit::Actor;
 use crate::brain::learn::Sample;
 use crate::daemon::command::{AskLearning, Command};
 use crate::http::caller::Caller;
@@ -43,7 +44,8 @@ pub async fn record(
         at: timestamp,
     };
     let bot: Arc<str> = bot_id.as_str().into();
-    let recorded = ask(&api, |reply| AskLearning::Record { bot, sample, reply }).await?;
+    let record = |reply| Command::Learning(AskLearning::Record { bot, sample, reply });
+    let recorded = api.ask_as(Actor::from(&caller), record).await?;
     recorded.map_err(|why| refused(why, ""))?;
     Ok(Json(RecordAnswer {
         success: true,

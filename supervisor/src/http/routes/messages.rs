@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::orchestrate::unreadable;
 use super::submit::dangerous;
 use super::{Shared, refused};
+use crate::audit::Actor;
 use crate::brain::content::{self, Verdict};
 use crate::daemon::command::{AskMail, Command};
 use crate::daemon::intake::MAX_METADATA_BYTES;
@@ -66,7 +67,7 @@ pub async fn send(
         status: MessageStatus::Pending,
         timestamp: message.created_at,
     };
-    submit(&api, vec![message]).await?;
+    submit(&api, caller, vec![message]).await?;
     Ok(Json(answer))
 }
 
@@ -111,7 +112,7 @@ pub async fn broadcast(
             to_bot: message.to_bot.clone(),
         })
         .collect();
-    submit(&api, messages).await?;
+    submit(&api, caller, messages).await?;
     Ok(Json(BroadcastAnswer {
         success: true,
         from_bot,
@@ -278,7 +279,7 @@ pub async fn to_this_bot(
     };
     let message = draft.to(&api, caller, &from_bot, api.config.first_pool())?;
     let message_id = message.id.clone();
-    submit(&api, vec![message]).await?;
+    submit(&api, caller, vec![message]).await?;
     Ok(Json(BotMessageAnswer {
         success: true,
         message: "Message queued".to_owned(),
@@ -380,9 +381,9 @@ impl Draft {
     }
 }
 
-async fn submit(api: &Shared, messages: Vec<NewMessage>) -> Result<(), ApiFailure> {
+async fn submit(api: &Shared, caller: Caller, messages: Vec<NewMessage>) -> Result<(), ApiFailure> {
     let command = |reply| Command::Mail(AskMail::Send { messages, reply });
-    let sent = api.ask(command).await?;
+    let sent = api.ask_as(Actor::from(&caller), command).await?;
     sent.map_err(|why| refused(why, ""))
 }
 

@@ -1,5 +1,6 @@
 //! The routes: one file a noun, each a thin translation between HTTP and the main loop or the store.
 
+pub mod audit;
 pub mod bots;
 pub mod config;
 pub mod documents;
@@ -35,7 +36,8 @@ use utoipa_axum::routes;
 
 use super::error::ApiFailure;
 use super::scope::{ScopedRouter, assemble, open, scoped};
-use crate::daemon::command::{Command, Refused};
+use crate::audit::{Actor, Entry};
+use crate::daemon::command::{Command, Noted, Refused};
 use crate::daemon::health::Condition;
 use crate::daemon::recovery::Desk;
 use crate::daemon::reload::ConfigHandle;
@@ -83,6 +85,8 @@ pub struct Api {
     pub port: u16,
     /// How far bots can be confined here.
     pub confinement: Confinement,
+    /// The last checkpoint of the audit trail.
+    pub audit_head: PathBuf,
 }
 
 /// The state of every handler.
@@ -101,6 +105,25 @@ impl Api {
             .await
             .map_err(|_| ending(()))?;
         answer.await.map_err(|_| ending(()))
+    }
+
+    /// Asks the main loop for somebody: what comes of it is on record as theirs.
+    pub(super) async fn ask_as<T>(
+        &self,
+        actor: Actor,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, ApiFailure> {
+        self.ask(|reply| Command::As(actor, Box::new(command(reply))))
+            .await
+    }
+
+    /// Puts on record what was done elsewhere than in the main loop. `Ok` after the commit.
+    pub(super) async fn note(&self, actor: Actor, entry: Entry) -> Result<Noted, ApiFailure> {
+        let entry = Box::new(entry);
+        let noted = self
+            .ask_as(actor, |reply| Command::Note { entry, reply })
+            .await?;
+        noted.map_err(|why| refused(why, ""))
     }
 
     /// Waits until another process is about to go on.
@@ -136,6 +159,13 @@ pub(super) fn refused(why: Refused, task: &str) -> ApiFailure {
             5,
         ),
         Refused::Store(why) => ApiFailure::unavailable("store_unavailable", why, 1),
+        Refused::Unrecorded(why) => ApiFailure::unavailable(
+            "not_recorded",
+            format!(
+                "it was done, but its audit record is not on disk yet ({why}); it is written once the store takes writes again"
+            ),
+            1,
+        ),
         Refused::UnknownTask => ApiFailure::not_found(format!("Task {task} not found")),
         Refused::UnknownMessage => ApiFailure::not_found(format!("Message {task} not found")),
         Refused::InboxFull(bot) => ApiFailure::unavailable(
@@ -208,6 +238,12 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(messages::inbox))
         .routes(routes!(messages::status))
         .routes(routes!(messages::conversation))
+        .routes(routes!(audit::query))
+        .routes(routes!(audit::actor))
+        .routes(routes!(audit::target))
+        .routes(routes!(audit::critical))
+        .routes(routes!(audit::verify))
+        .routes(routes!(audit::statistics))
         .routes(routes!(bots::list))
         .routes(routes!(bots::show))
         .routes(routes!(scaling::status))
@@ -236,6 +272,7 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(reports::add_task))
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::retry))
+        .routes(routes!(audit::log))
         .routes(routes!(messages::send))
         .routes(routes!(messages::broadcast))
         .routes(routes!(messages::read))

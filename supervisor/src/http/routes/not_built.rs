@@ -16,7 +16,6 @@ use crate::http::scope::{ScopedRouter, scoped};
 pub const MARK: &str = "x-not-implemented";
 
 const HEALTH: &str = "health monitoring and alerts";
-const AUDIT: &str = "the audit trail";
 const MONITORING: &str = "monitoring";
 const RECOVERY: &str = "backup and restore";
 const EXTERNAL: &str = "external bots";
@@ -38,13 +37,6 @@ const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Get, "/api/dashboard/alerts", Read, HEALTH),
     (Post, "/api/dashboard/alerts/{id}/resolve", Admin, HEALTH),
     (Post, "/api/disaster-recovery/restore/{id}", Admin, RECOVERY),
-    (Post, "/api/audit/log", Submit, AUDIT),
-    (Get, "/api/audit/query", Read, AUDIT),
-    (Get, "/api/audit/actor/{id}", Read, AUDIT),
-    (Get, "/api/audit/target/{id}", Read, AUDIT),
-    (Get, "/api/audit/critical", Read, AUDIT),
-    (Get, "/api/audit/verify", Read, AUDIT),
-    (Get, "/api/audit/statistics", Read, AUDIT),
     (Get, "/api/monitoring/process/{bot_id}", Read, MONITORING),
     (Get, "/api/monitoring/process/all/health", Read, MONITORING),
     (

@@ -8,6 +8,7 @@ use deia::api::{
 };
 
 use super::{Shared, refused};
+use crate::audit::Actor;
 use crate::daemon::command::{ByHand, Command};
 use crate::http::error::ApiFailure;
 use crate::http::extract::{JsonBody, OptionalJsonBody, QueryArgs};
@@ -27,10 +28,11 @@ pub async fn status(State(api): State<Shared>) -> Result<Json<ScalingStatus>, Ap
 ))]
 pub async fn limits(
     State(api): State<Shared>,
+    actor: Actor,
     JsonBody(request): JsonBody<LimitsRequest>,
 ) -> Result<Json<LimitsAnswer>, ApiFailure> {
     let said = api
-        .ask(|reply| Command::SetLimits { request, reply })
+        .ask_as(actor, |reply| Command::SetLimits { request, reply })
         .await?;
     said.map(Json).map_err(|why| refused(why, ""))
 }
@@ -43,11 +45,12 @@ pub async fn limits(
 ))]
 pub async fn evaluate(
     State(api): State<Shared>,
+    actor: Actor,
     OptionalJsonBody(request): OptionalJsonBody<EvaluateRequest>,
 ) -> Result<Json<EvaluateAnswer>, ApiFailure> {
-    api.ask(|reply| Command::EvaluateScaling { request, reply })
-        .await
-        .map(Json)
+    let command = |reply| Command::EvaluateScaling { request, reply };
+    let said = api.ask_as(actor, command).await?;
+    said.map(Json).map_err(|why| refused(why, ""))
 }
 
 /// Starts so many bots more, within the limits. They stay until scaling finds them idle.
@@ -58,10 +61,11 @@ pub async fn evaluate(
 ))]
 pub async fn scale_up(
     State(api): State<Shared>,
+    actor: Actor,
     QueryArgs(query): QueryArgs<ScaleQuery>,
 ) -> Result<Json<ScaleUpAnswer>, ApiFailure> {
     let count = query.count.unwrap_or(1);
-    let done = by_hand(&api, query.pool, i64::from(count)).await?;
+    let done = by_hand(&api, actor, query.pool, i64::from(count)).await?;
     Ok(Json(ScaleUpAnswer {
         success: !done.bots.is_empty(),
         added: number(done.bots.len()),
@@ -79,10 +83,11 @@ pub async fn scale_up(
 ))]
 pub async fn scale_down(
     State(api): State<Shared>,
+    actor: Actor,
     QueryArgs(query): QueryArgs<ScaleQuery>,
 ) -> Result<Json<ScaleDownAnswer>, ApiFailure> {
     let count = query.count.unwrap_or(1);
-    let done = by_hand(&api, query.pool, -i64::from(count)).await?;
+    let done = by_hand(&api, actor, query.pool, -i64::from(count)).await?;
     Ok(Json(ScaleDownAnswer {
         success: !done.bots.is_empty(),
         removed: number(done.bots.len()),
@@ -92,13 +97,18 @@ pub async fn scale_down(
     }))
 }
 
-async fn by_hand(api: &Shared, pool: Option<String>, change: i64) -> Result<ByHand, ApiFailure> {
+async fn by_hand(
+    api: &Shared,
+    actor: Actor,
+    pool: Option<String>,
+    change: i64,
+) -> Result<ByHand, ApiFailure> {
     let command = |reply| Command::ScaleByHand {
         pool,
         change,
         reply,
     };
-    let done = api.ask(command).await?;
+    let done = api.ask_as(actor, command).await?;
     done.map_err(|why| refused(why, ""))
 }
 

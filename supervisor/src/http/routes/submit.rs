@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::tasks::{record, result_view};
 use super::{Shared, refused};
+use crate::audit::Actor;
 use crate::brain::content::Refusal;
 use crate::daemon::command::{Command, Refused, Submitted};
 use crate::daemon::intake::{Intake, NotATask, intake};
@@ -61,7 +62,7 @@ pub(super) async fn submit_one(
     let taken = take(api, &api.config.current(), caller, way, request)?;
     let wait = taken.wait;
     let id = taken.task.id.clone();
-    let (sketch, answer) = send(api, taken).await?;
+    let (sketch, answer) = send(api, Actor::from(&caller), taken).await?;
     let mut answer = settle(sketch, answer.await)?;
     if let Some(wait) = wait
         && answer.success
@@ -83,6 +84,7 @@ pub(super) async fn submit_one(
 pub async fn batch(
     State(api): State<Shared>,
     caller: Caller,
+    actor: Actor,
     request: Request,
 ) -> Result<Json<BatchAnswer>, ApiFailure> {
     let most = max_body_bytes(&request).saturating_mul(BATCH_BODIES);
@@ -95,7 +97,7 @@ pub async fn batch(
         for entry in portion {
             waiting.push(match parse_body::<SubmitRequest>(entry) {
                 Ok(request) => match take(&api, &config, caller, Way::Batch, request) {
-                    Ok(taken) => send(&api, taken).await,
+                    Ok(taken) => send(&api, actor.clone(), taken).await,
                     Err(why) => Err(why),
                 },
                 Err(errors) => Err(ApiFailure::invalid(errors)),
@@ -156,7 +158,11 @@ pub(super) fn dangerous(refusal: &Refusal) -> ApiFailure {
 type Waiting = oneshot::Receiver<Result<Submitted, Refused>>;
 
 /// Hands a task to the main loop.
-async fn send(api: &Shared, taken: Intake) -> Result<(SubmitAnswer, Waiting), ApiFailure> {
+async fn send(
+    api: &Shared,
+    actor: Actor,
+    taken: Intake,
+) -> Result<(SubmitAnswer, Waiting), ApiFailure> {
     let sketch = sketch(&taken.task);
     let (reply, answer) = oneshot::channel();
     let command = Command::Submit {
@@ -165,6 +171,7 @@ async fn send(api: &Shared, taken: Intake) -> Result<(SubmitAnswer, Waiting), Ap
         reply,
     };
     let stopping = |_| ApiFailure::unavailable("stopping", "the daemon is stopping", 1);
+    let command = Command::As(actor, Box::new(command));
     api.commands.send(command).await.map_err(stopping)?;
     Ok((sketch, answer))
 }

@@ -9,6 +9,7 @@ use deia::task::{AttemptStatus, TaskId, TaskStatus};
 
 use super::orchestrate::unreadable;
 use super::{Shared, refused};
+use crate::audit::Actor;
 use crate::daemon::command::{Acted, Command, Refused};
 use crate::http::error::{ApiFailure, validation_error};
 use crate::http::extract::{PathArgs, QueryArgs};
@@ -111,10 +112,13 @@ pub async fn show(
 ))]
 pub async fn cancel(
     State(api): State<Shared>,
+    actor: Actor,
     PathArgs(id): PathArgs<String>,
 ) -> Result<Json<TaskActionAnswer>, ApiFailure> {
     let task = known_form(&id)?;
-    let said = api.ask(|reply| Command::Cancel { id: task, reply }).await?;
+    let said = api
+        .ask_as(actor, |reply| Command::Cancel { id: task, reply })
+        .await?;
     acted(id, said, "cancelled")
 }
 
@@ -126,11 +130,12 @@ pub async fn cancel(
 ))]
 pub async fn retry(
     State(api): State<Shared>,
+    actor: Actor,
     PathArgs(id): PathArgs<String>,
 ) -> Result<Json<TaskActionAnswer>, ApiFailure> {
     let task = known_form(&id)?;
     let said = api
-        .ask(|reply| Command::Requeue { id: task, reply })
+        .ask_as(actor, |reply| Command::Requeue { id: task, reply })
         .await?;
     acted(id, said, "queued again")
 }
@@ -233,7 +238,11 @@ fn view(task: TaskRecord, position: Option<u64>, result: Option<ResultView>) -> 
     }
 }
 
-fn wrong_query(name: &'static str, rule: String, input: serde_json::Value) -> ApiFailure {
+pub(super) fn wrong_query(
+    name: &'static str,
+    rule: String,
+    input: serde_json::Value,
+) -> ApiFailure {
     let loc = vec!["query".into(), name.into()];
     ApiFailure::invalid(vec![validation_error(
         "value_error",

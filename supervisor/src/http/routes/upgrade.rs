@@ -5,6 +5,7 @@ use axum::extract::State;
 use deia::api::{UpgradeAnswer, UpgradeRequest};
 
 use super::Shared;
+use crate::audit::Actor;
 use crate::daemon::upgrade::Refusal;
 use crate::http::error::ApiFailure;
 use crate::http::extract::OptionalJsonBody;
@@ -19,10 +20,11 @@ use crate::http::extract::OptionalJsonBody;
 ))]
 pub async fn upgrade(
     State(api): State<Shared>,
+    actor: Actor,
     OptionalJsonBody(request): OptionalJsonBody<UpgradeRequest>,
 ) -> Result<Json<UpgradeAnswer>, ApiFailure> {
     api.upgrader
-        .request(request)
+        .request(request, actor)
         .await
         .map(Json)
         .map_err(|why| match why {

@@ -1,6 +1,7 @@
 //! What every engine of the store must do, whatever it is built on: [`conformance!`] makes a test of
 //! each promise for one engine. No SQL here, and nothing an engine keeps to itself.
 
+pub(super) mod audit;
 pub(super) mod learning;
 pub(super) mod life;
 pub(super) mod messages;
@@ -78,6 +79,14 @@ macro_rules! conformance {
                 what_was_learned_is_kept_and_replaced,
                 what_was_learned_is_forgotten_under_another_version,
                 the_reason_of_an_attempt_is_kept_with_it,
+            }
+            audit::{
+                a_record_comes_with_its_act_and_not_without,
+                each_expired_task_is_on_record,
+                records_are_found_by_what_they_say,
+                pages_of_records_are_stable_under_writes,
+                what_is_past_its_time_goes_and_an_anchor_stays,
+                figures_are_gathered_in_portions,
             }
             messages::{
                 a_message_is_kept_as_it_was_sent,

@@ -3,18 +3,27 @@
 
 use std::sync::Arc;
 
+use deia::api::AuditAction;
 use deia::task::{AttemptStatus, Priority, TaskId, TaskStatus};
 use deia::time::Timestamp;
 
+use crate::audit::{Actor, Anchor, Entry, Link, Pruned, hash_of};
+use crate::store::audit::entries_of;
 use crate::store::{
-    AttemptRecord, CANCELLED_ERROR, Counts, Due, End, Lease, Leased, NewTask, Op, Outcome,
-    RELEASED_ERROR, Ready, ResultRecord, Seq, StatusCounts, TaskRecord,
+    AttemptRecord, AuditRecord, CANCELLED_ERROR, Counts, Due, End, Lease, Leased, NewTask, Op,
+    Outcome, RELEASED_ERROR, Ready, Recorded, ResultRecord, Seq, StatusCounts, TaskRecord,
 };
 
 pub(crate) struct Model {
     pub(crate) epoch: u64,
     /// In order of their places.
     pub(crate) tasks: Vec<Task>,
+    /// In order of their places.
+    pub(crate) trail: Vec<AuditRecord>,
+    /// What stands for records that were removed.
+    pub(crate) anchor: Anchor,
+    /// Whether records are chained: a simulation with millions of them has no use for it.
+    pub(crate) is_chained: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -33,6 +42,9 @@ impl Model {
         Self {
             epoch,
             tasks: Vec::new(),
+            trail: Vec::new(),
+            anchor: Anchor::default(),
+            is_chained: true,
         }
     }
 
@@ -103,8 +115,83 @@ impl Model {
             | Op::Drain { .. }
             | Op::ExpireMessages { .. }
             | Op::RetainMessages { .. } => Outcome::Gone,
+            Op::Audited(audited) => {
+                let outcome = self.apply(audited.op, seq);
+                entries_of(&audited.entry, &outcome, |entry| {
+                    self.record(entry);
+                });
+                outcome
+            }
+            Op::Record(entry) => Outcome::Recorded(self.record(&entry)),
+            Op::Prune {
+                before,
+                overdue,
+                limit,
+                at,
+            } => self.prune(before, overdue, limit, at),
             Op::Probe => Outcome::Probed,
         }
+    }
+
+    pub(crate) fn head(&self) -> Link {
+        let last = self.trail.last();
+        last.map_or(self.anchor.link, |last| Link {
+            seq: last.seq,
+            hash: last.hash,
+        })
+    }
+
+    fn record(&mut self, entry: &Entry) -> Recorded {
+        let before = self.head();
+        let seq = before.seq + 1;
+        let hash = match self.is_chained {
+            true => hash_of(&before.hash, seq, entry, &mut Vec::new()),
+            false => before.hash,
+        };
+        self.trail.push(AuditRecord {
+            seq,
+            entry: entry.clone(),
+            previous: before.hash,
+            hash,
+        });
+        Recorded {
+            link: Link { seq, hash },
+        }
+    }
+
+    fn prune(
+        &mut self,
+        before: Timestamp,
+        overdue: Timestamp,
+        limit: usize,
+        at: Timestamp,
+    ) -> Outcome {
+        let old = self.trail.iter().take_while(|r| r.entry.at < before);
+        let old: Vec<AuditRecord> = old.take(limit).cloned().collect();
+        let Some(last) = old.last() else {
+            return Outcome::Removed { count: 0 };
+        };
+        if old.len() < limit && old.iter().all(|r| r.entry.at >= overdue) {
+            return Outcome::Removed { count: 0 };
+        }
+        let count = old.len() as u64;
+        self.trail.drain(..old.len());
+        let link = Link {
+            seq: last.seq,
+            hash: last.hash,
+        };
+        let removed = self.anchor.removed + count;
+        // The head is that of what was there, also where nothing is left.
+        let head = self.trail.last().map_or(link, |r| Link {
+            seq: r.seq,
+            hash: r.hash,
+        });
+        self.anchor = Anchor { link, removed };
+        let mut entry = Entry::new(at, AuditAction::AuditPruned, Actor::DAEMON, "audit");
+        entry.details = Some(Pruned { link, removed }.to_text());
+        debug_assert_eq!(self.head(), head);
+        self.record(&entry);
+        Outcome::Removed { count }
     }
 
     fn submit(&mut self, new: NewTask, lease: Option<Lease>, seq: Seq) -> Outcome {

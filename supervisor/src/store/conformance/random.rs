@@ -1,11 +1,14 @@
 //! Random operations against the engine and the model: the same outcomes, and the same store at the end.
 
+use deia::api::AuditAction;
 use deia::task::{Fence, Priority};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::model::Model;
 use super::*;
+use crate::audit::{Actor, Entry};
+use crate::store::Audited;
 
 /// Histories tried. More by `PROPTEST_CASES`.
 const CASES: u32 = 96;
@@ -43,6 +46,8 @@ enum Step {
         max_kept: u64,
         limit: usize,
     },
+    Record(u8),
+    Prune(i64, i64, usize),
     Probe,
 }
 
@@ -109,6 +114,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::ReleaseAll),
         1 => (0..12_i64, 0..6_u64, 1..4_usize)
             .prop_map(|(age, max_kept, limit)| Step::Retain { age, max_kept, limit }),
+        1 => (0..NAMES).prop_map(Step::Record),
+        1 => (0..8_i64, 0..4_i64, 1..6_usize)
+            .prop_map(|(age, overdue, limit)| Step::Prune(age, overdue, limit)),
         1 => Just(Step::Probe),
     ]
 }
@@ -147,7 +155,7 @@ async fn compare(mut h: Harness, rounds: Vec<Round>) {
         second += later;
         let ops: Vec<Op> = steps
             .iter()
-            .map(|step| resolve(step, &model, second))
+            .map(|step| on_record(resolve(step, &model, second), second))
             .collect();
         let outcomes = h.batch(ops.clone()).await;
         for (op, outcome) in ops.into_iter().zip(outcomes) {
@@ -189,6 +197,28 @@ async fn same_store(h: &Harness, model: &Model) {
     demands.sort();
     assert_eq!(demands, model.demands());
     assert_eq!(h.store().next_due().await.unwrap(), model.next_due());
+    let trail = h.store().audit_after(0, usize::MAX).await.unwrap();
+    assert_eq!(trail, model.trail);
+    assert_eq!(*h.store().audit_head().borrow(), model.head());
+    let check = super::audit::checked(h).await;
+    assert!(check.bad().is_empty(), "{:?}", check.bad());
+    assert_eq!(check.anchor(), model.anchor);
+    assert_eq!(check.looked_at(), model.trail.len() as u64);
+}
+
+/// What tasks go through is on record, as the main loop has it.
+fn on_record(op: Op, second: i64) -> Op {
+    match op {
+        Op::Record(_) | Op::Prune { .. } | Op::Probe => op,
+        op => Op::Audited(Box::new(Audited {
+            op,
+            entry: entry("target", second),
+        })),
+    }
+}
+
+fn entry(target: &str, second: i64) -> Entry {
+    Entry::new(at(second), AuditAction::ApiCall, Actor::bot("b"), target)
 }
 
 fn resolve(step: &Step, model: &Model, second: i64) -> Op {
@@ -279,6 +309,13 @@ fn resolve(step: &Step, model: &Model, second: i64) -> Op {
             ended_before: at(second - age),
             max_kept,
             limit,
+        },
+        Step::Record(name) => Op::Record(Box::new(entry(&format!("note {name}"), second))),
+        Step::Prune(age, overdue, limit) => Op::Prune {
+            before: at(second - age),
+            overdue: at(second - age - overdue),
+            limit,
+            at: now,
         },
         Step::Probe => Op::Probe,
     }

@@ -7,6 +7,7 @@ use deia::task::{AttemptStatus, Fence, TaskId, TaskStatus};
 use deia::time::Timestamp;
 use rusqlite::Connection;
 
+use super::audit::{Chain, Trail};
 use super::fault::Fault;
 use super::names::Names;
 use super::parts::{self, EndedAttempt};
@@ -14,17 +15,41 @@ use super::record;
 use super::row::{Inserted, TaskRow};
 use crate::store::{CANCELLED_ERROR, Counts, End, Lease, NewTask, Op, Outcome, Seq, StatusCounts};
 
-/// The writer's connection and what it keeps in memory. `counts` and `next_seq` run ahead of the
-/// disk within a transaction; the writer puts them back when it rolls back.
+/// The writer's connection and what it keeps in memory. What [`Engine::ahead`] gives runs ahead of the disk
+/// within a transaction; the writer puts it back when it rolls back.
 pub(super) struct Engine {
     pub(super) conn: Connection,
     pub(super) epoch: u64,
     pub(super) next_seq: Seq,
     pub(super) counts: StatusCounts,
     pub(super) names: Names,
+    pub(super) trail: Trail,
+}
+
+/// See [`Engine`].
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    counts: StatusCounts,
+    next_seq: Seq,
+    chain: Chain,
 }
 
 impl Engine {
+    pub(super) fn ahead(&self) -> Ahead {
+        Ahead {
+            counts: self.counts,
+            next_seq: self.next_seq,
+            chain: self.trail.chain,
+        }
+    }
+
+    pub(super) fn put_back(&mut self, ahead: Ahead) {
+        self.counts = ahead.counts;
+        self.next_seq = ahead.next_seq;
+        self.trail.chain = ahead.chain;
+        self.names.forget();
+    }
+
     pub(super) fn apply(&mut self, op: &Op) -> Result<Outcome, Fault> {
         match op {
             Op::Submit(task, lease) => self.submit(task, lease.as_ref()),
@@ -72,6 +97,14 @@ impl Engine {
                 max_kept,
                 limit,
             } => self.retain_messages(*before, *max_kept, *limit),
+            Op::Audited(audited) => self.audited(audited),
+            Op::Record(entry) => self.record(entry),
+            Op::Prune {
+                before,
+                overdue,
+                limit,
+                at,
+            } => self.prune((*before, *overdue), *limit, *at),
             Op::Probe => self.probe(),
         }
     }

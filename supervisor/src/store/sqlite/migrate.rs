@@ -29,6 +29,9 @@ pub(super) const LEARNING: i64 = 2;
 /// The schema that has messages.
 pub(super) const MESSAGES: i64 = 3;
 
+/// The schema that has the audit trail.
+pub(super) const AUDIT: i64 = 5;
+
 /// Every step, in order.
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -50,6 +53,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         version: 4,
         min_reader: 1,
         sql: include_str!("migrations/0004_due.sql"),
+    },
+    Migration {
+        version: 5,
+        min_reader: 1,
+        sql: include_str!("migrations/0005_audit.sql"),
     },
 ];
 

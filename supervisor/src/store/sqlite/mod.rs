@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  write() -> queue.rs -> writer.rs (thread) -> engine.rs, sweep.rs, learned.rs -> row.rs, parts.rs -> disk
+//!                             |        '-> audit.rs: what was done, in the same transaction
 //!                             |  '-> wal.rs -> checkpointer.rs (thread)
 //!                             '----> Committed
 //!  reads   -> pool.rs  -> read.rs (a few read-only connections on blocking threads)
@@ -11,6 +12,7 @@
 //! Owns `deia.db` and what SQLite puts beside it. A row that is not as it was written is an error,
 //! never an answer (`sum.rs`). A file that does not open is never changed (`open.rs`).
 
+mod audit;
 mod checkpointer;
 mod codes;
 mod engine;
@@ -45,7 +47,7 @@ use std::thread::JoinHandle;
 use deia::task::{Priority, TaskId};
 use deia::time::Timestamp;
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use checkpointer::Checkpointer;
 pub use error::OpenError;
@@ -56,9 +58,12 @@ pub use snapshot::Verified;
 use wal::Wal;
 use writer::{State, Writer};
 
+use crate::audit::{Check, Link};
+
 use super::{
-    Awaited, Committed, DemandCount, Due, Learned, Leased, MessageCounts, MessageRecord, Op, Ready,
-    Seq, StatusCounts, Store, StoreError, TaskFilter, TaskRecord, Ticket,
+    AuditFilter, AuditPage, AuditRecord, AuditTally, Awaited, Committed, DemandCount, Due, Learned,
+    Leased, MessageCounts, MessageRecord, Op, Ready, Seq, StatusCounts, Store, StoreError,
+    TaskFilter, TaskRecord, Ticket,
 };
 
 /// The schema this release brings a store to.
@@ -73,6 +78,7 @@ pub struct SqliteStore {
     queue: Arc<Queue>,
     pool: Arc<Pool>,
     counts: Arc<Mutex<StatusCounts>>,
+    head: watch::Receiver<Link>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -98,11 +104,13 @@ impl SqliteStore {
         let epoch = engine.epoch;
         let queue = Arc::new(Queue::default());
         let counts = Arc::new(Mutex::new(engine.counts));
+        let (head_to, head) = watch::channel(engine.trail.chain.head);
         let writer = Writer {
             engine,
             queue: Arc::clone(&queue),
             committed,
             published: Arc::clone(&counts),
+            head: head_to,
             wal: Wal::new(Checkpointer::start(path)?),
             state: State::Sound,
             _lock: lock,
@@ -117,6 +125,7 @@ impl SqliteStore {
             queue,
             pool: Arc::new(Pool::new(path.to_owned())),
             counts,
+            head,
             writer: Mutex::new(Some(thread)),
         })
     }
@@ -253,6 +262,49 @@ impl Store for SqliteStore {
 
     fn learned(&self) -> BoxFuture<'static, Result<Learned, StoreError>> {
         self.read(read::Reader::learned)
+    }
+
+    fn audit_head(&self) -> watch::Receiver<Link> {
+        self.head.clone()
+    }
+
+    fn audit(
+        &self,
+        filter: AuditFilter,
+        before: Option<i64>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<AuditPage, StoreError>> {
+        self.read(move |reader| audit::query(&reader.conn, &filter, before, limit))
+    }
+
+    fn audit_after(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<AuditRecord>, StoreError>> {
+        self.read(move |reader| audit::after(&reader.conn, after, limit))
+    }
+
+    fn audit_check(
+        &self,
+        mut check: Check,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<(Check, bool), StoreError>> {
+        self.read(move |reader| {
+            let is_done = audit::check(&reader.conn, &mut check, limit)?;
+            Ok((check, is_done))
+        })
+    }
+
+    fn audit_tally(
+        &self,
+        mut tally: AuditTally,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<AuditTally, StoreError>> {
+        self.read(move |reader| {
+            audit::tally(&reader.conn, &mut tally, limit)?;
+            Ok(tally)
+        })
     }
 
     fn list(

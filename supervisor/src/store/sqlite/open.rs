@@ -12,6 +12,7 @@ use deia::time::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::audit::{Chain, Trail};
 use super::codes;
 use super::engine::Engine;
 use super::error::OpenError;
@@ -206,7 +207,9 @@ fn load(conn: Connection) -> Result<Engine, Fault> {
     let floor = meta::require(&conn, meta::SEQ_FLOOR)?;
     let newest: Option<Seq> = conn.query_row("SELECT max(seq) FROM tasks", [], |row| row.get(0))?;
     let counts = count(&conn)?;
+    let trail = Trail::of(Chain::load(&conn)?);
     Ok(Engine {
+        trail,
         epoch,
         next_seq: newest.unwrap_or(0).max(floor) + 1,
         counts,

@@ -137,6 +137,8 @@ fn bytes_of(op: &Op) -> usize {
             let metadata = |m: &NewMessage| m.metadata.as_ref().map_or(0, String::len);
             messages.iter().map(|m| m.content.len() + metadata(m)).sum()
         }
+        Op::Audited(audited) => bytes_of(&audited.op) + audited.entry.bytes(),
+        Op::Record(entry) => entry.bytes(),
         _ => 0,
     }
 }

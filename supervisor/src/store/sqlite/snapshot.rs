@@ -8,6 +8,7 @@ use deia::task::TaskStatus;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
+use super::audit;
 use super::error::OpenError;
 use super::fault::Fault;
 use super::files::{self, Found, LastEnd};
@@ -173,6 +174,9 @@ fn every_row(conn: &Connection, schema_version: i64) -> Result<StatusCounts, Fau
     }
     if schema_version >= migrate::MESSAGES {
         messages::verify(conn, &mut names)?;
+    }
+    if schema_version >= migrate::AUDIT {
+        audit::verify(conn)?;
     }
     Ok(counts)
 }

@@ -26,6 +26,7 @@ pub(super) enum Table {
     MessageTexts,
     Results,
     Outputs,
+    AuditChain,
 }
 
 impl Table {
@@ -43,6 +44,7 @@ impl Table {
             Self::MessageTexts => b'q',
             Self::Results => b'r',
             Self::Outputs => b'o',
+            Self::AuditChain => b'h',
         }
     }
 }

@@ -17,12 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::engine::Engine;
 use super::fault::{Fault, Reach};
 use super::queue::{Queue, Taken};
 use super::wal::Wal;
+use crate::audit::Link;
 use crate::store::{Committed, Op, Outcome, StatusCounts, StoreError, Ticket};
 
 /// Without operations for this long, the log is checkpointed, and then left alone until the next write.
@@ -34,6 +35,8 @@ pub(super) struct Writer {
     pub(super) committed: mpsc::Sender<Committed>,
     /// What is on disk, for readers.
     pub(super) published: Arc<Mutex<StatusCounts>>,
+    /// The last record of the trail that is on disk.
+    pub(super) head: watch::Sender<Link>,
     pub(super) wal: Wal,
     pub(super) state: State,
     /// Keeps other processes out until the connection above is closed.
@@ -103,6 +106,9 @@ impl Writer {
             .published
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = self.engine.counts;
+        let head = self.engine.trail.chain.head;
+        self.head
+            .send_if_modified(|known| std::mem::replace(known, head) != head);
         Ok(outcomes)
     }
 
@@ -112,11 +118,10 @@ impl Writer {
         batch: &[(Ticket, Op)],
         savepoints: Savepoints,
     ) -> Result<Outcomes, Fault> {
-        let before = (self.engine.counts, self.engine.next_seq);
+        let before = self.engine.ahead();
         let outcomes = self.attempt_inner(batch, savepoints);
         if outcomes.is_err() {
-            (self.engine.counts, self.engine.next_seq) = before;
-            self.engine.names.forget();
+            self.engine.put_back(before);
             // SQLite itself has rolled back after some errors.
             if !self.engine.conn.is_autocommit() {
                 self.execute("ROLLBACK")?;
@@ -140,6 +145,7 @@ impl Writer {
             });
             deia::failpoint!("store.applied");
         }
+        self.engine.keep_chain()?;
         deia::failpoint!("store.commit.before");
         self.execute("COMMIT")?;
         Ok(outcomes)
@@ -147,14 +153,13 @@ impl Writer {
 
     /// An operation that cannot spoil the others.
     fn apply_alone(&mut self, op: &Op) -> Result<Result<Outcome, StoreError>, Fault> {
-        let before = (self.engine.counts, self.engine.next_seq);
+        let before = self.engine.ahead();
         self.execute("SAVEPOINT operation")?;
         let outcome = match self.engine.apply(op) {
             Ok(outcome) => Ok(outcome),
             Err(fault) if fault.reach() == Reach::Operation => {
                 self.execute("ROLLBACK TO operation")?;
-                (self.engine.counts, self.engine.next_seq) = before;
-                self.engine.names.forget();
+                self.engine.put_back(before);
                 tracing::error!(event = "store_operation_failed", error = %fault);
                 Err(StoreError::Operation(fault.to_string().into()))
             }
@@ -221,6 +226,7 @@ mod tests {
         let engine = open::engine(&path, MIGRATIONS).unwrap();
         Writer {
             published: Arc::new(Mutex::new(engine.counts)),
+            head: watch::channel(engine.trail.chain.head).0,
             engine,
             queue: Arc::default(),
             committed: mpsc::channel(1).0,

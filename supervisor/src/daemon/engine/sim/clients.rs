@@ -337,6 +337,11 @@ impl World {
                     let why = format!("{id} was acknowledged and is not on disk: {answer:?}");
                     self.judge.complaints.push(why);
                 }
+                let is_on_record = self.disk().on_record.contains(id.as_str());
+                if !is_on_record {
+                    let why = format!("{id} was acknowledged and is not on record");
+                    self.judge.complaints.push(why);
+                }
                 self.judge.acknowledged.insert(id, hash);
             }
             Err(Refused::Conflict) => {

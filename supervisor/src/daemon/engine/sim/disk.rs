@@ -3,17 +3,19 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use deia::api::AuditAction;
 use deia::task::{Priority, TaskId, TaskStatus, TaskType};
 use deia::time::Timestamp;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use crate::audit::{Check, Link};
 use crate::store::conformance::model::Model;
 use crate::store::{
-    Awaited, Committed, DemandCount, Due, Learned, LearnedRow, Leased, MessageCounts,
-    MessageRecord, Op, Outcome, Ready, Seq, StatusCounts, Store, StoreError, TaskFilter,
-    TaskRecord, Ticket,
+    AuditFilter, AuditPage, AuditRecord, AuditTally, Awaited, Committed, DemandCount, Due, Learned,
+    LearnedRow, Leased, MessageCounts, MessageRecord, Op, Outcome, Ready, Seq, StatusCounts, Store,
+    StoreError, TaskFilter, TaskRecord, Ticket,
 };
 
 /// What the engine of one daemon meets.
@@ -44,6 +46,8 @@ pub(super) struct Disk {
     pub at_once: Option<mpsc::Sender<Committed>>,
     /// Operations that may wait; more are given back.
     pub room: usize,
+    /// Tasks whose submission is on record.
+    pub on_record: BTreeSet<Arc<str>>,
     /// Tasks that retention removed.
     pub removed: BTreeSet<TaskId>,
     /// What is wrong with what was asked.
@@ -59,7 +63,11 @@ impl std::fmt::Debug for Disk {
 impl Disk {
     pub fn new(room: usize) -> Self {
         Self {
-            model: Model::new(7),
+            model: Model {
+                is_chained: false,
+                ..Model::new(7)
+            },
+            on_record: BTreeSet::new(),
             learned: HashMap::new(),
             learned_under: None,
             next_seq: 1,
@@ -86,7 +94,7 @@ impl Disk {
 
     /// One operation.
     pub fn apply(&mut self, op: Op) -> Outcome {
-        match &op {
+        match op.act() {
             Op::Learn(rows) => {
                 for row in rows {
                     self.learned.insert((row.bot.clone(), row.on), row.clone());
@@ -100,7 +108,7 @@ impl Disk {
             }
             _ => {}
         }
-        let before: Vec<(TaskId, TaskStatus)> = match &op {
+        let before: Vec<(TaskId, TaskStatus)> = match op.act() {
             Op::Retain { .. } => {
                 let tasks = self.model.tasks.iter();
                 tasks
@@ -124,6 +132,14 @@ impl Disk {
             Op::RetainMessages { .. } => Outcome::Removed { count: 0 },
             op => self.model.apply(op, self.next_seq),
         };
+        // Only the last one is needed to go on.
+        let done = self.model.trail.len().saturating_sub(1);
+        for record in &self.model.trail {
+            if record.entry.action == AuditAction::TaskSubmitted {
+                self.on_record.insert(record.entry.target.clone());
+            }
+        }
+        self.model.trail.drain(..done);
         if matches!(outcome, Outcome::Submitted { .. }) {
             self.next_seq += 1;
         }
@@ -263,6 +279,43 @@ impl Store for SimStore {
 
     fn awaited(&self) -> BoxFuture<'static, Result<Awaited, StoreError>> {
         now((Vec::new(), None))
+    }
+
+    fn audit_head(&self) -> watch::Receiver<Link> {
+        watch::channel(self.disk().model.head()).1
+    }
+
+    fn audit(
+        &self,
+        _: AuditFilter,
+        _: Option<i64>,
+        _: usize,
+    ) -> BoxFuture<'static, Result<AuditPage, StoreError>> {
+        not_asked()
+    }
+
+    fn audit_after(
+        &self,
+        _: i64,
+        _: usize,
+    ) -> BoxFuture<'static, Result<Vec<AuditRecord>, StoreError>> {
+        not_asked()
+    }
+
+    fn audit_check(
+        &self,
+        _: Check,
+        _: usize,
+    ) -> BoxFuture<'static, Result<(Check, bool), StoreError>> {
+        not_asked()
+    }
+
+    fn audit_tally(
+        &self,
+        _: AuditTally,
+        _: usize,
+    ) -> BoxFuture<'static, Result<AuditTally, StoreError>> {
+        not_asked()
     }
 
     fn ahead_of(

@@ -79,7 +79,7 @@ impl Judge {
 
     /// Before an operation is committed.
     pub fn before(&self, op: &Op, disk: &Disk) -> Option<Before> {
-        let (Op::Finish { seq, .. } | Op::Lease { seq, .. }) = op else {
+        let (Op::Finish { seq, .. } | Op::Lease { seq, .. }) = op.act() else {
             return None;
         };
         let task = disk.model.tasks.iter().find(|t| t.record.seq == *seq)?;
@@ -100,6 +100,7 @@ impl Judge {
         disk: &Disk,
         (config, now): (&Config, Now),
     ) {
+        let op = op.act();
         self.judge_waiting(op, outcome, disk, (config, now));
         match (op, outcome) {
             (

@@ -635,7 +635,7 @@ impl World {
                     Happening::Answers(self.incarnation, Box::new(answer)),
                 );
             }
-            Job::KeepLimits(wanted, reply) => {
+            Job::KeepLimits(wanted, actor, reply) => {
                 let result = match fails {
                     true => Err(std::io::Error::other("simulated")),
                     false => Ok(()),
@@ -645,6 +645,7 @@ impl World {
                 }
                 let kept = LimitsKept {
                     wanted,
+                    actor,
                     result,
                     reply,
                 };

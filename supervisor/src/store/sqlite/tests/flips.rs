@@ -4,13 +4,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use deia::api::AuditAction;
 use deia::message::MessageStatus;
 use deia::task::{AttemptStatus, Fence, TaskId, TaskStatus};
 use fastrand::Rng;
 
 use super::*;
+use crate::audit::{Actor, Entry};
 use crate::store::sqlite::files;
-use crate::store::{Counts, End, LearnedRow, Lease, NewMessage, TaskFilter, TaskResult};
+use crate::store::{
+    AuditFilter, Counts, End, LearnedRow, Lease, NewMessage, TaskFilter, TaskResult,
+};
 
 /// Flips and cuts of each file, in a run of the whole suite and under `DEIA_SOAK`.
 const FLIPS: [u64; 2] = [100, 1_000];
@@ -176,8 +180,22 @@ fn steps(store: &SqliteStore) -> Vec<Vec<Op>> {
             max_kept: 18,
             limit: 100,
         }],
+        (0..9).map(noted).collect(),
         vec![Op::Submit(Box::new(new(TASKS)), None)],
     ]
+}
+
+/// Something on record.
+fn noted(n: i64) -> Op {
+    let mut entry = Entry::new(
+        at(n),
+        AuditAction::ALL[n as usize],
+        Actor::bot(BOTS[n as usize % 2]),
+        format!("target {n}"),
+    );
+    entry.details = (n % 2 == 0).then(|| format!("{{\"n\":{n}}}"));
+    entry.error = (n % 3 == 0).then(|| format!("no luck with {n}"));
+    Op::Record(Box::new(entry))
 }
 
 /// Asks everything.
@@ -248,6 +266,8 @@ async fn said(store: &SqliteStore) -> Said {
     ask!("message counts".into(), store.message_counts());
     ask!("awaited".into(), store.awaited());
     ask!("learned".into(), store.learned());
+    let any = AuditFilter::default();
+    ask!("audit".into(), store.audit(any, None, 99));
     said
 }
 
@@ -334,16 +354,23 @@ fn check(said: &Said, commits: &[Said]) -> Result<(usize, u64), String> {
     Err(wrong)
 }
 
-/// What was learned may be left out where it is damaged.
+/// What was learned may be left out where it is damaged, and a record of the audit where that is said.
 fn is(question: &str, answer: &str, truth: &str) -> bool {
+    let (of, is_partial) = match question {
+        "learned" => ("LearnedRow", true),
+        "audit" => ("AuditRecord", !answer.contains("damaged: []")),
+        _ => return answer == truth,
+    };
+    let answer = answer.split("], damaged").next().unwrap();
+    let truth = truth.split("], damaged").next().unwrap();
     let rows = |text: &str| -> Vec<String> {
-        text.split("LearnedRow")
+        text.split(of)
             .skip(1)
             .map(|row| row.trim_end_matches([',', ' ', ']', '}']).to_owned())
             .collect()
     };
     answer == truth
-        || question == "learned" && {
+        || is_partial && {
             let truth = rows(truth);
             rows(answer).iter().all(|row| truth.contains(row))
         }

@@ -1,5 +1,6 @@
 //! The suite every engine passes, and what only this one promises.
 
+mod audit;
 mod crash;
 mod damage;
 mod flips;

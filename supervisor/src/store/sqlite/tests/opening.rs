@@ -14,7 +14,7 @@ use crate::store::{End, Lease};
 const SCHEMA_1: &str = include_str!("schema-1.sql");
 
 /// This release's schema, and the next one's.
-const LATEST: i64 = 4;
+const LATEST: i64 = 5;
 const NEXT: i64 = LATEST + 1;
 
 fn with_next_schema(min_reader: i64, sql: &'static str) -> Vec<Migration> {
@@ -152,7 +152,8 @@ async fn a_migration_makes_a_copy_first() {
     assert!(store.task("a".parse().unwrap()).await.unwrap().is_some());
     store.close();
     let copy = copy_path(&path, NEXT);
-    assert_eq!(copy.file_name().unwrap(), "deia.db.before-v5");
+    let name = format!("deia.db.before-v{NEXT}");
+    assert_eq!(copy.file_name().unwrap(), name.as_str());
     assert_eq!(mode(&copy), 0o600);
     assert_eq!(version_of(&path), NEXT);
     assert_eq!(version_of(&copy), LATEST);
@@ -205,7 +206,7 @@ fn a_newer_store_is_refused_unless_it_says_otherwise() {
     );
     let told = error.to_string();
     assert!(
-        told.contains("schema 5") && told.contains("program's 4"),
+        told.contains(&format!("schema {NEXT}")) && told.contains(&format!("program's {LATEST}")),
         "{told}"
     );
     assert_eq!(fs::read(&path).unwrap(), before);
