@@ -21,13 +21,21 @@ soak:
         --test crash --test power --test adoption --test ends --test upgrade --test pid_reuse --test starved \
         --test limits --test sandbox --test systemd --test disk_full --test failing_calls --test clock \
         -- --nocapture
-    DEIA_SOAK=1 cargo test --release -p deia-supervisor --lib -- flips sim --nocapture
+    DEIA_SOAK=1 cargo test --release -p deia-supervisor --lib -- flips sim fuzz --nocapture
     DEIA_SOAK=1 cargo test --test failpoints -- --nocapture # a release has no failpoints
     DEIA_SOAK=1 cargo test --release --test chaos -- --nocapture
 
 # Debian's package, in `target/debian/`. Needs `cargo install cargo-deb`.
 deb:
     cargo deb --package deia-supervisor
+
+# Looks for inputs that break a reader of foreign bytes, guided by coverage; so many seconds for each. See fuzz/README.md.
+fuzz SECONDS='600':
+    cd fuzz && for target in wire config request task_file ledger; do \
+        mkdir -p work/$target && \
+        RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none --fuzz-dir . $target work/$target corpus/$target -- \
+            -max_total_time={{ SECONDS }} -timeout=1 -max_len=8192 || exit 1; \
+    done
 
 # Formatting, lints and shell scripts.
 lint:

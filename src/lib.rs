@@ -4,7 +4,7 @@
 //!   config   what an operator writes          task, bot   the nouns and their states
 //!   wire     supervisor <-> bot frames        api         what HTTP answers, as types
 //!   client   how a program asks the daemon    home        what others know of its home
-//!   time, mask  small rules used everywhere       failpoint   where tests end a process
+//!   time, mask, secret  small rules used everywhere   failpoint   where tests end a process
 //! ```
 //!
 //! Nothing here starts a process, opens the store or listens on a socket: those live in the
@@ -18,6 +18,7 @@ pub mod failpoint;
 pub mod home;
 pub mod mask;
 pub mod message;
+pub mod secret;
 pub mod task;
 pub mod time;
 pub mod wire;

@@ -56,6 +56,7 @@ fn lines(daemon: &Daemon, event: &str) -> Vec<Value> {
         .collect()
 }
 
+/// Shown to fail on a daemon that does not look at messages.
 #[test]
 fn every_way_in_has_the_same_rule() {
     let (daemon, ctl) = start();

@@ -36,4 +36,5 @@ pub use problem::{Problem, Refusal, Snippet};
 pub use render::render_yaml;
 pub use rule::parse_listen;
 pub use samples::{DEVELOPMENT, PRODUCTION, Sample, samples};
+pub use secret::redact as redact_secrets;
 pub use view::{Change, diff, flatten, pin_restart_keys, to_json, value};

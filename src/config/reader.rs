@@ -120,6 +120,16 @@ impl<'t> Reader<'t> {
         path: &str,
         known: impl Iterator<Item = &'k str>,
     ) {
+        match self.warnings.len() {
+            0..MAX_WARNINGS => {}
+            MAX_WARNINGS => {
+                let rule = "is not a known setting, nor are others that follow";
+                let warning = self.source.problem(at, &join(section, path), None, rule);
+                self.warnings.push(warning);
+                return;
+            }
+            _ => return,
+        }
         // Not 'key': a log line with that word is masked, and this one has to be read.
         let mut rule = "is not a known setting, and is ignored".to_owned();
         if let Some(name) = nearest(path, known) {
@@ -165,9 +175,18 @@ fn is_under(path: &str, prefix: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('.'))
 }
 
+/// Settings that are not known and are named; of more it is said that there are more.
+const MAX_WARNINGS: usize = 100;
+
+/// A longer name is like none that is known. To compare takes time that grows with it.
+const MAX_LIKE_BYTES: usize = 100;
+
 /// The known path that is most like `path`: first by its last name (also in another section, and
 /// then the section must not be spelt like it), then by all of it.
 pub(super) fn nearest<'k>(path: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    if path.len() > MAX_LIKE_BYTES {
+        return None;
+    }
     let name = |path: &str| path.rsplit('.').next().unwrap_or(path).to_lowercase();
     let wanted = name(path);
     let mut best: Option<(f64, &str)> = None;

@@ -228,7 +228,9 @@ impl fmt::Display for Rule {
             Self::Written => f.write_str("text (not empty) or a number"),
             Self::Word { words, .. } => write!(f, "one of {}", words.join(", ")),
             Self::Path => f.write_str("a path"),
-            Self::Url => f.write_str("an address that starts with http:// or https://"),
+            Self::Url => {
+                f.write_str("an address that starts with http:// or https://, without a user")
+            }
             Self::Listen => f.write_str("a loopback address and port, such as \"127.0.0.1:8001\""),
             Self::Texts => f.write_str("a list of texts"),
             Self::Argv => f.write_str("a list of texts: the program, then its arguments"),
@@ -316,6 +318,8 @@ fn is_url(url: &str) -> bool {
         plain_text(rest)
             && !rest.contains(char::is_whitespace)
             && rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
+            // Who somebody is belongs into a file of secrets: an address is shown in errors.
+            && !rest.split(['/', '?', '#']).next().unwrap_or(rest).contains('@')
     })
 }
 
@@ -456,6 +460,8 @@ mod tests {
         assert_eq!(check(Rule::Url, "http://h/"), Ok("http://h".into()));
         assert!(check(Rule::Url, "ftp://h").is_err());
         assert!(check(Rule::Url, "http://").is_err());
+        assert!(check(Rule::Url, "http://user@h/").is_err());
+        assert!(check(Rule::Url, "http://h/a@b").is_ok());
         assert!(check(Rule::Ports, "[1, 65535]").is_ok());
         for bad in ["[0]", "[65536]", "['80']", "80"] {
             assert!(check(Rule::Ports, bad).is_err(), "{bad}");

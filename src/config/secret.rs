@@ -65,6 +65,9 @@ const PREFIXES: [Prefix; 25] = [
     prefix("BEARER ", "a bearer token", 6),
 ];
 
+/// From so many bytes on the user of an address is no name but a token.
+const MIN_USER_TOKEN_BYTES: usize = 16;
+
 /// Parameters of an address that carry a secret.
 const PARAMETERS: [&str; 6] = [
     "api_key=",
@@ -287,6 +290,13 @@ fn address(text: &str) -> Option<(usize, usize, &'static str)> {
                 "an address with a password in it",
             ));
         }
+        // A user of this length is a token.
+        if let Some((user, _)) = authority.rsplit_once('@')
+            && user.len() >= MIN_USER_TOKEN_BYTES
+        {
+            let end = start + user.len() + 1;
+            return Some((start, end, "an address with a secret in it"));
+        }
         let (_, query) = rest.split_once('?')?;
         let offset = start + rest.len() - query.len();
         let mut at = offset;
@@ -325,6 +335,7 @@ mod tests {
             format!("-----BEGIN RSA {}-----", "PRIVATE KEY"),
             "postgres://deia:hunter2@db:5432/deia".to_owned(),
             "http://models/v1?api_key=abc".to_owned(),
+            format!("https://{digits}@git.example/x.git"),
         ]
     }
 

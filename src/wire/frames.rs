@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::config::{BackendSpec, Limits, Paths, Workdir};
 use crate::task::{Fence, TaskId};
 
 /// Random bytes that prove a process is the one that was started. `Debug` prints nothing of it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(pub [u8; 32]);
 
 impl fmt::Debug for Secret {

@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod demo;
 pub mod durable;
 pub mod fleet;
+pub mod fuzz;
 pub mod hive;
 pub mod http;
 pub mod logs;

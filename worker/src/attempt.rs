@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use deia::config::redact_secrets;
 use deia::task::{Fence, TaskId};
 use deia::wire::{Assignment, FailureKind, Outcome, Welcome};
 use tokio::sync::oneshot;
@@ -138,7 +139,8 @@ fn outcome(ended: Ended, truncated: bool, timeout_ms: u64) -> Outcome {
             truncated,
         },
         Ended::Failed(failure) => Outcome::Failed {
-            error: text::prefix(&failure.error, MAX_ERROR_BYTES).to_owned(),
+            // What the backends know as secret they have blacked out; this is for what only looks like one.
+            error: text::prefix(&redact_secrets(&failure.error), MAX_ERROR_BYTES).to_owned(),
             kind: failure.kind,
         },
         Ended::TimedOut => Outcome::Failed {

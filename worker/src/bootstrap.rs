@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use deia::wire::{self, Bootstrap, FrameError};
+use zeroize::Zeroizing;
 
 /// Most bytes of a bootstrap frame: a path, a name and a secret.
 pub const MAX_BOOTSTRAP_BYTES: usize = 64 * 1024;
@@ -18,7 +19,7 @@ pub fn read(input: &mut impl Read) -> Result<Bootstrap, FrameError> {
     if length == 0 || length > MAX_BOOTSTRAP_BYTES {
         return Err(FrameError::Length(length));
     }
-    let mut bytes = vec![0; length];
+    let mut bytes = Zeroizing::new(vec![0; length]);
     input.read_exact(&mut bytes)?;
     wire::decode(&bytes)
 }

@@ -5,31 +5,14 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+pub use deia::secret::SecretText as Secret;
+use zeroize::Zeroizing as SecretBuffer;
+
 /// Longest secret.
 pub const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 /// Where systemd puts credentials. Their access list shows as group-readable.
 const CREDENTIALS: &str = "/run/credentials";
-
-/// A secret's text. There is no `Debug` and no `Display`: see [`Secret::expose`].
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text, for the one place that needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// `text` with this secret blacked out.
-    pub fn redact(&self, text: &str) -> String {
-        if self.0.is_empty() {
-            text.to_owned()
-        } else {
-            text.replace(&self.0, "[redacted]")
-        }
-    }
-}
 
 /// Reads a secret; line ends after it do not belong to it.
 ///
@@ -58,7 +41,9 @@ fn read_blocking(path: &Path) -> Result<Secret, String> {
     if let Some(refusal) = too_open(path, meta.mode()) {
         return Err(refusal);
     }
-    let mut text = String::new();
+    // Room for all of it at once: what grows leaves copies behind.
+    let room = usize::try_from(meta.len().min(MAX_SECRET_BYTES) + 1).unwrap_or(0);
+    let mut text = SecretBuffer::new(String::with_capacity(room));
     file.take(MAX_SECRET_BYTES + 1)
         .read_to_string(&mut text)
         .map_err(|e| match e.kind() {
@@ -68,11 +53,12 @@ fn read_blocking(path: &Path) -> Result<Secret, String> {
     if text.len() as u64 > MAX_SECRET_BYTES {
         return Err(format!("{shown} is longer than {MAX_SECRET_BYTES} bytes"));
     }
-    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    let end = text.trim_end_matches(['\r', '\n']).len();
+    text.truncate(end);
     if text.contains('\0') {
         return Err(format!("{shown} contains a NUL byte"));
     }
-    Ok(Secret(text))
+    Ok(Secret::new(std::mem::take(&mut *text)))
 }
 
 /// Why a file with this mode is refused.

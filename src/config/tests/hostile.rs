@@ -57,6 +57,31 @@ fn bombs_are_refused_in_time() {
     assert!(started.elapsed().as_secs() < 20);
 }
 
+/// Shown to fail while every unknown name was compared with every known one, whatever its length.
+#[test]
+fn odd_names_are_read_in_time() {
+    let started = std::time::Instant::now();
+    let many = |line: fn(usize) -> String| (0..1_500).map(line).collect::<String>();
+    for text in [
+        format!("{}: 1\n", "name".repeat(100_000)),
+        format!("tasks: {{{}: 1}}\n", "name".repeat(100_000)),
+        many(|n| format!("unknown_setting_number_{n}: 1\n")),
+        format!(
+            "tasks:\n{}",
+            many(|n| format!("  unknown_setting_number_{n}: 1\n"))
+        ),
+        format!(
+            "bots: [{{name: x, backend: {{kind: {}}}}}]\n",
+            "echo".repeat(100_000)
+        ),
+    ] {
+        if let Ok(loaded) = read(&text) {
+            assert!(loaded.warnings.len() <= 101, "{}", loaded.warnings.len());
+        }
+    }
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
 #[test]
 fn too_many_pools_are_refused() {
     let item = |n: usize| format!("- {{name: p{n}, backend: {{kind: echo}}}}\n");

@@ -88,6 +88,7 @@ pub fn run(options: Options) -> ExitCode {
         }
     }
     raise_open_files();
+    make_no_core_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(32)
@@ -206,6 +207,17 @@ fn prepare(home: &Home, handover: Option<&Handover>) -> io::Result<HomeLock> {
     };
     strays::adopt_orphans().map_err(io::Error::from)?;
     Ok(lock)
+}
+
+/// Secrets are in this process's memory: nothing of it goes to a disk when it ends badly. Bots do the same.
+fn make_no_core_files() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // Lowering a limit is everybody's right.
+    let _ = setrlimit(Resource::Core, none);
 }
 
 /// A fleet needs more descriptors than a login is given; what bots may have is their own limit.

@@ -20,6 +20,7 @@ use deia_worker::spool::Writer;
 use deia_worker::tree;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
@@ -29,7 +30,7 @@ const KEY_BYTES: usize = 32;
 pub struct FleetKey(Arc<Inner>);
 
 struct Inner {
-    key: [u8; KEY_BYTES],
+    key: Zeroizing<[u8; KEY_BYTES]>,
     fleet: String,
     boot_id: String,
 }
@@ -60,14 +61,14 @@ impl FleetKey {
     /// # Errors
     /// `NotFound`, or as above.
     pub fn load(path: &Path) -> io::Result<Self> {
-        let mut bytes = Vec::new();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
         OpenOptions::new()
             .read(true)
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .open(path)?
             .take(KEY_BYTES as u64 + 1)
             .read_to_end(&mut bytes)?;
-        let key = bytes.try_into().map_err(|_| {
+        let key: [u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
@@ -86,7 +87,7 @@ impl FleetKey {
             .finalize();
         let fleet = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
         Self(Arc::new(Inner {
-            key,
+            key: Zeroizing::new(key),
             fleet,
             boot_id,
         }))
@@ -138,7 +139,8 @@ impl FleetKey {
             clippy::expect_used,
             reason = "HMAC takes keys of any length: its error can't occur"
         )]
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0.key).expect("a key of any length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.0.key.as_slice()).expect("a key of any length");
         mac.update(b"deia bot\0");
         for text in [boot_id, bot] {
             mac.update(&(text.len() as u64).to_le_bytes());

@@ -21,6 +21,7 @@ use deia_worker::tree::{self, Identity, NONCE_VARIABLE};
 use nix::errno::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use super::cgroup::Cgroups;
 use super::pids::BotPids;
@@ -243,8 +244,11 @@ fn start(
     })
 }
 
+/// A frame of a path, a name and a secret is shorter.
+const BOOTSTRAP_BYTES: usize = 1024;
+
 /// What the new process reads. Its secret is made of its pid and start time, so it can be made only now.
-fn bootstrap(key: &FleetKey, request: &Request, pid: u32) -> Vec<u8> {
+fn bootstrap(key: &FleetKey, request: &Request, pid: u32) -> Zeroizing<Vec<u8>> {
     let started = tree::identify(pid).map_or(0, |process| process.started);
     let bootstrap = Bootstrap {
         socket: request.socket.clone(),
@@ -252,7 +256,8 @@ fn bootstrap(key: &FleetKey, request: &Request, pid: u32) -> Vec<u8> {
         launch: request.launch,
         secret: key.secret(&request.bot, request.launch, pid, started),
     };
-    let mut bytes = Vec::new();
+    // Room for all of it at once: what grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(BOOTSTRAP_BYTES));
     if let Err(e) = encode(&bootstrap, &mut bytes) {
         // It reads an end and says so; it can't be: a path and a name are far below the bound.
         tracing::error!(event = "bootstrap_failed", bot_id = %request.bot, error = %e, "a bot could not be told who it is");

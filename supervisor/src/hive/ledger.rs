@@ -108,9 +108,24 @@ impl Ledger {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(e),
         };
+        let (mut ledger, damaged) = Self::read(path, append_to(path)?, &bytes);
+        if damaged > 0 {
+            let copy = path.with_extension(format!("damaged-{}", Timestamp::now().as_micros()));
+            fs::copy(path, &copy)?;
+            tracing::warn!(event = "hive_ledger_damaged", lines = damaged, copy = %copy.display(), "lines of the list of taken task files can't be read and are left out; a copy is kept");
+            ledger.stale = true;
+        }
+        ledger.tend(&HashSet::new());
+        // What is appended is nothing without the file's name.
+        durable::sync_directory_of(path)?;
+        Ok(ledger)
+    }
+
+    /// What the lines say that stand in `bytes`, and how many of them can't be read.
+    pub(super) fn read(path: &Path, file: File, bytes: &[u8]) -> (Self, usize) {
         let mut ledger = Self {
             path: path.to_owned(),
-            file: append_to(path)?,
+            file,
             notes: HashMap::new(),
             turns: 0,
             lines: 0,
@@ -131,16 +146,7 @@ impl Ledger {
                 Err(_) => damaged += 1,
             }
         }
-        if damaged > 0 {
-            let copy = path.with_extension(format!("damaged-{}", Timestamp::now().as_micros()));
-            fs::copy(path, &copy)?;
-            tracing::warn!(event = "hive_ledger_damaged", lines = damaged, copy = %copy.display(), "lines of the list of taken task files can't be read and are left out; a copy is kept");
-            ledger.stale = true;
-        }
-        ledger.tend(&HashSet::new());
-        // What is appended is nothing without the file's name.
-        durable::sync_directory_of(path)?;
-        Ok(ledger)
+        (ledger, damaged)
     }
 
     /// Whether the content was taken.

@@ -29,6 +29,7 @@
 mod desk;
 mod due;
 mod folder;
+pub(crate) mod fuzz;
 mod ledger;
 mod load;
 mod name;

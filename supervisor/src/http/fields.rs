@@ -42,6 +42,8 @@ pub enum Presence {
 pub enum Kind {
     /// A text of at most so many bytes.
     Text(usize),
+    /// What somebody is called, in at most so many bytes: letters, digits, `_`, `-`, `.`, `:` and `@`.
+    Name(usize),
     /// true or false.
     Bool,
     /// A whole number within these bounds.
@@ -126,8 +128,10 @@ impl Errors {
 
     /// Applies the table's bounds for `name` to a text serde accepted.
     pub fn text<T: Fields>(&mut self, name: &'static str, value: Option<&str>) {
-        if let (Some(value), Some(Kind::Text(max))) = (value, field::<T>(name).map(|f| f.kind)) {
-            self.length(&[name.into()], value, max);
+        match (value, field::<T>(name).map(|f| f.kind)) {
+            (Some(value), Some(Kind::Text(max))) => self.length(&[name.into()], value, max),
+            (Some(value), Some(Kind::Name(max))) => self.name(&[name.into()], value, max),
+            _ => {}
         }
     }
 
@@ -164,6 +168,22 @@ impl Errors {
                 format!("String should have at most {max} bytes"),
                 &Value::from(text),
                 Some(json!({"max_length": max})),
+            );
+        }
+    }
+
+    /// That there has to be one is another rule.
+    fn name(&mut self, path: &[Value], text: &str, max: usize) {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-.:@".contains(&b);
+        if text.len() > max {
+            self.length(path, text, max);
+        } else if !text.bytes().all(allowed) {
+            self.add(
+                path,
+                "value_error",
+                "Input should be a name: letters, digits, '_', '-', '.', ':' and '@'",
+                &Value::from(text),
+                None,
             );
         }
     }
@@ -228,7 +248,10 @@ impl Errors {
         match (kind, value) {
             (Kind::Any, _) | (Kind::Bool, Value::Bool(_)) | (Kind::Object, Value::Object(_)) => {}
             (Kind::Text(max), Value::String(text)) => self.length(path, text, max),
-            (Kind::Text(_), _) => wrong("string_type", "Input should be a valid string"),
+            (Kind::Name(max), Value::String(text)) => self.name(path, text, max),
+            (Kind::Text(_) | Kind::Name(_), _) => {
+                wrong("string_type", "Input should be a valid string")
+            }
             (Kind::Bool, _) => wrong("bool_type", "Input should be a valid boolean"),
             (Kind::Object, _) => wrong("dict_type", "Input should be a valid dictionary"),
             (Kind::Int(..), Value::Number(number)) if !number.is_f64() => {

@@ -176,7 +176,7 @@ impl Fields for ScaleQuery {
 
 impl Fields for RecordRequest {
     const FIELDS: &'static [Field] = &[
-        field("bot_id", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
+        field("bot_id", Kind::Name(MAX_NAME_BYTES), Presence::Nullable),
         field("task_type", Kind::Enum(TASK_TYPES), Presence::Nullable),
         field(
             "execution_time",
@@ -206,9 +206,9 @@ impl Fields for HistoryQuery {
 
 impl Fields for SendRequest {
     const FIELDS: &'static [Field] = &[
-        field("to_bot", Kind::Text(MAX_NAME_BYTES), Presence::Required),
+        field("to_bot", Kind::Name(MAX_NAME_BYTES), Presence::Required),
         field("content", Kind::Text(NO_BOUND), Presence::Required),
-        field("from_bot", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
+        field("from_bot", Kind::Name(MAX_NAME_BYTES), Presence::Nullable),
         field(
             "priority",
             Kind::Enum(PRIORITIES_ANY_CASE),
@@ -232,7 +232,7 @@ impl Fields for BroadcastRequest {
     const FIELDS: &'static [Field] = &[
         field("to_type", Kind::Enum(BOT_TYPES), Presence::Required),
         field("content", Kind::Text(NO_BOUND), Presence::Required),
-        field("from_bot", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
+        field("from_bot", Kind::Name(MAX_NAME_BYTES), Presence::Nullable),
         field(
             "priority",
             Kind::Enum(PRIORITIES_ANY_CASE),
@@ -250,7 +250,7 @@ impl Fields for BroadcastRequest {
 
 impl Fields for BotMessageRequest {
     const FIELDS: &'static [Field] = &[
-        field("from_bot", Kind::Text(MAX_NAME_BYTES), Presence::Required),
+        field("from_bot", Kind::Name(MAX_NAME_BYTES), Presence::Required),
         field("content", Kind::Text(NO_BOUND), Presence::Required),
         field(
             "priority",

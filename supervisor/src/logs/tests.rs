@@ -51,6 +51,38 @@ fn a_line_has_the_contracts_fields_and_types() {
     assert!(files["supervisor.jsonl"].starts_with("{\"timestamp\":\""));
 }
 
+/// Shown to fail without the search for shapes.
+#[test]
+fn what_looks_like_a_secret_is_not_written() {
+    let secret = "0123456789abcdef0123";
+    let files = logged(LogLevel::Info, |_| {
+        for text in [
+            format!("cannot reach http://deia:{secret}@models/v1: refused"),
+            format!("cannot reach https://{secret}@models/v1"),
+            format!("a file is called sk-{secret}.md"),
+            format!("said: bearer {secret}"),
+            format!("AKIA{secret}"),
+        ] {
+            warn!(
+                event = "backend_failed",
+                bot_id = "coder",
+                error = text,
+                "{text}"
+            );
+        }
+        warn!(
+            event = "backend_failed",
+            url = "http://models/v1",
+            "It failed"
+        );
+    });
+    for (name, text) in &files {
+        assert!(!text.contains(&secret[..16]), "{name}: {text}");
+    }
+    assert!(files["supervisor.jsonl"].contains("cannot reach http://[redacted]models/v1: refused"));
+    assert!(files["supervisor.jsonl"].contains("\"http://models/v1\""));
+}
+
 #[test]
 fn events_are_in_the_files_of_their_kind() {
     let files = logged(LogLevel::Info, |_| {

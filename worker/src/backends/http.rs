@@ -149,7 +149,7 @@ impl Reply {
     pub(super) fn words(&self, error: &serde_json::Value) -> String {
         let text = error_text(error);
         let text = match &self.secret {
-            Some(secret) => secret.redact(&text),
+            Some(secret) => secret.redact_piece(&text),
             None => text,
         };
         text::prefix(&text, MAX_ERROR_TEXT_BYTES).to_owned()

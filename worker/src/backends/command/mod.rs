@@ -117,7 +117,7 @@ pub(super) async fn run(
     }
     let quoted = secrets
         .values()
-        .fold(tail.text(), |text, secret| secret.redact(&text));
+        .fold(tail.text(), |text, secret| secret.redact_piece(&text));
     Err(failed(program, status, &quoted))
 }
 

@@ -103,7 +103,7 @@ impl<'a> Log<'a> {
         let text = self
             .secrets
             .values()
-            .fold(text.into_owned(), |text, secret| secret.redact(&text));
+            .fold(text.into_owned(), |text, secret| secret.redact_piece(&text));
         out.extend_from_slice(self.prefix.as_bytes());
         out.extend_from_slice(text.as_bytes());
         out.push(b'\n');
@@ -118,6 +118,20 @@ impl<'a> Log<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_cut_lets_half_a_secret_pass() {
+        let secret = Secret::new("s3cret-4567-8901".to_owned());
+        let secrets = BTreeMap::from([("KEY".to_owned(), secret)]);
+        for before in MAX_LOG_LINE_BYTES - 16..MAX_LOG_LINE_BYTES {
+            let mut log = Log::new(&"t".parse().unwrap(), u64::MAX, &secrets);
+            let said = log.cut(format!("{}s3cret-4567-8901\n", "x".repeat(before)).as_bytes());
+            let said = String::from_utf8(said).unwrap();
+            for half in ["s3cr", "8901"] {
+                assert!(!said.contains(half), "cut at {before}: {}", &said[before..]);
+            }
+        }
+    }
 
     #[test]
     fn lines_are_whole_prefixed_and_bounded() {
