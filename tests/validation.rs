@@ -164,6 +164,9 @@ fn every_way_in_has_the_same_rule() {
         "{counts}"
     );
     assert_eq!(counts["noted"], json!({"rm -rf": 3, "sudo": 3}), "{counts}");
+    let metrics = daemon.get("/metrics").text;
+    let line = "deia_dangerous_content_total{pattern=\"sudo\",action=\"refused\"} 13\n";
+    assert!(metrics.contains(line), "{metrics}");
     let refused = wait_until(PATIENCE, "each refusal is in the log", || {
         Some(lines(&daemon, "request_refused")).filter(|lines| lines.len() == 13)
     });

@@ -73,6 +73,14 @@ impl Validation {
         );
     }
 
+    /// Every pattern: its name, how often it was refused, how often noted.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, u64, u64)> {
+        PATTERNS.iter().enumerate().map(|(n, pattern)| {
+            let of = |counts: &[AtomicU64; PATTERN_COUNT]| counts[n].load(Ordering::Relaxed);
+            (pattern.name, of(&self.0.refused), of(&self.0.noted))
+        })
+    }
+
     /// How often each pattern was found, by its name; those that were not are left out.
     pub fn counts(&self) -> ValidationCounts {
         ValidationCounts {

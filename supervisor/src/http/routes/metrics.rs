@@ -52,6 +52,7 @@ pub async fn metrics(State(api): State<Shared>) -> Result<impl IntoResponse, Api
     of_bots(&mut text, &bots, &scaling);
     of_messages(&mut text, &messages);
     of_edge(&mut text, &api);
+    of_validation(&mut text, &api);
     Ok(([(CONTENT_TYPE_HEADER, CONTENT_TYPE)], text.finish()))
 }
 
@@ -308,6 +309,18 @@ fn of_messages(text: &mut Text, counts: &MessageCounts) {
     text.family("messages", Gauge, "Messages that are kept, by status.");
     for (status, count) in MessageStatus::ALL.into_iter().zip(counts.by_status) {
         text.sample(&[("status", &status.to_string())], count);
+    }
+}
+
+fn of_validation(text: &mut Text, api: &Shared) {
+    text.family(
+        "dangerous_content_total",
+        Counter,
+        "Dangerous patterns in tasks and messages, by what was done with the text.",
+    );
+    for (pattern, refused, noted) in api.validation.each() {
+        text.sample(&[("pattern", pattern), ("action", "refused")], refused);
+        text.sample(&[("pattern", pattern), ("action", "noted")], noted);
     }
 }
 
