@@ -268,7 +268,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         config: config.clone(),
     });
     let (leaving, left) = watch::channel(false);
-    let validation = Validation::default();
+    let validation = Validation::new(commands_to.clone());
     hive::start(hive::Parts {
         hive: home.hive(),
         commands: commands_to.clone(),

@@ -1,4 +1,4 @@
-//! What was refused and noted for what it holds: said in the log, and counted.
+//! What was refused and noted for what it holds: said in the log, put on record, and counted.
 //!
 //! What is dangerous, and who decides, is [`crate::brain::content`]'s matter; where a text comes in, this is
 //! told of it. The text itself never goes anywhere from here.
@@ -8,8 +8,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use deia::api::ValidationCounts;
+use deia::api::{AuditAction, AuditLevel, ValidationCounts};
+use deia::time::Timestamp;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
 
+use super::command::Command;
+use crate::audit::{Actor, Entry};
 use crate::brain::content::{Found, PATTERN_COUNT, PATTERNS, Refusal};
 
 /// The way a text came in.
@@ -37,18 +42,29 @@ impl Way {
 }
 
 /// The counts since this daemon started. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Validation(Arc<Counts>);
+#[derive(Debug, Clone)]
+pub struct Validation(Arc<Inner>);
 
-#[derive(Debug, Default)]
-struct Counts {
+#[derive(Debug)]
+struct Inner {
     refused: [AtomicU64; PATTERN_COUNT],
     noted: [AtomicU64; PATTERN_COUNT],
+    /// Records go to the main loop.
+    commands: mpsc::Sender<Command>,
 }
 
 impl Validation {
+    /// Nothing is counted yet; records go to the main loop.
+    pub fn new(commands: mpsc::Sender<Command>) -> Self {
+        Self(Arc::new(Inner {
+            refused: Default::default(),
+            noted: Default::default(),
+            commands,
+        }))
+    }
+
     /// A text from `who` was refused.
-    pub fn refused(&self, way: Way, who: &dyn fmt::Display, refusal: &Refusal) {
+    pub fn refused(&self, way: Way, actor: Actor, who: &dyn fmt::Display, refusal: &Refusal) {
         count(&self.0.refused, refusal.found);
         tracing::warn!(
             event = "request_refused",
@@ -58,10 +74,21 @@ impl Validation {
             patterns = %refusal.found,
             "Content was refused for what it holds (request_validation: block)"
         );
+        let action = AuditAction::RequestRefused;
+        let entry = Entry::new(
+            Timestamp::now(),
+            action,
+            Actor::DAEMON,
+            refusal.pool.as_str(),
+        )
+        .at_level(AuditLevel::Warning)
+        .with(&json!({"way": way.as_str(), "patterns": names(refusal.found)}))
+        .failed("dangerous_content");
+        self.record(actor, entry);
     }
 
     /// A text from `who` was let pass, and is `what` now: a task or a message.
-    pub fn noted(&self, way: Way, who: &dyn fmt::Display, what: &str, found: Found) {
+    pub fn noted(&self, way: Way, actor: Actor, who: &dyn fmt::Display, what: &str, found: Found) {
         count(&self.0.noted, found);
         tracing::warn!(
             event = "request_noted",
@@ -71,6 +98,23 @@ impl Validation {
             patterns = %found,
             "Content was let pass whatever it holds (request_validation: audit)"
         );
+        let entry = Entry::new(Timestamp::now(), AuditAction::ApiCall, Actor::DAEMON, what)
+            .at_level(AuditLevel::Warning)
+            .with(&json!({"way": way.as_str(), "patterns": names(found), "request_validation": "audit"}));
+        self.record(actor, entry);
+    }
+
+    /// Whoever asked is answered meanwhile: nothing was done that would have to wait for its record.
+    fn record(&self, actor: Actor, entry: Entry) {
+        let entry = Box::new(entry);
+        let (reply, _) = oneshot::channel();
+        let note = Box::new(Command::Note { entry, reply });
+        if self.0.commands.try_send(Command::As(actor, note)).is_err() {
+            tracing::warn!(
+                event = "refusal_not_recorded",
+                "the main loop has more to do than it has room for: what was found in a text is in the log alone"
+            );
+        }
     }
 
     /// Every pattern: its name, how often it was refused, how often noted.
@@ -94,6 +138,10 @@ fn count(counts: &[AtomicU64; PATTERN_COUNT], found: Found) {
     for place in found.places() {
         counts[place].fetch_add(1, Ordering::Relaxed);
     }
+}
+
+fn names(found: Found) -> Vec<&'static str> {
+    found.places().map(|place| PATTERNS[place].name).collect()
 }
 
 fn by_name(counts: &[AtomicU64; PATTERN_COUNT]) -> BTreeMap<String, u64> {

@@ -13,6 +13,7 @@ use super::folder::{self, Reading};
 use super::ledger::Origin;
 use super::name::{self, Target, target};
 use super::parse::{TaskFile, parse};
+use crate::audit::Actor;
 use crate::brain::Millis;
 use crate::daemon::intake::{Intake, NotATask, intake};
 use crate::daemon::validation::Way;
@@ -107,7 +108,8 @@ impl Desk {
         match intake(request, config, Timestamp::now()) {
             Ok(intake) => Ok(Some((intake, origin))),
             Err(NotATask::Dangerous(refusal)) => {
-                self.validation.refused(Way::File, &due.place(), &refusal);
+                self.validation
+                    .refused(Way::File, Actor::task_files(), &due.place(), &refusal);
                 Err(refusal.to_string())
             }
             Err(NotATask::TooLarge(bytes, most)) => Err(format!(

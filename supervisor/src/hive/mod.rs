@@ -288,7 +288,13 @@ impl Hive {
                     self.refused = None;
                     if let Some(found) = noted {
                         let id = due.id.as_str();
-                        self.validation.noted(Way::File, &due.place(), id, found);
+                        self.validation.noted(
+                            Way::File,
+                            Actor::task_files(),
+                            &due.place(),
+                            id,
+                            found,
+                        );
                     }
                     Fate::Taken
                 }

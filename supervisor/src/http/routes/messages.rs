@@ -361,9 +361,13 @@ impl Draft {
         let id = uuid::Uuid::now_v7().to_string();
         match content::of_message(&config, &to_bot, &self.content) {
             Verdict::Pass => {}
-            Verdict::Note(found) => api.validation.noted(Way::Message, &caller, &id, found),
+            Verdict::Note(found) => {
+                api.validation
+                    .noted(Way::Message, Actor::from(&caller), &caller, &id, found)
+            }
             Verdict::Refuse(refusal) => {
-                api.validation.refused(Way::Message, &caller, &refusal);
+                api.validation
+                    .refused(Way::Message, Actor::from(&caller), &caller, &refusal);
                 return Err(dangerous(&refusal));
             }
         }

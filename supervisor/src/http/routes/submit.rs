@@ -135,7 +135,8 @@ pub(super) fn take(
         Ok(taken) => {
             if let Some(found) = taken.noted {
                 let id = taken.task.id.as_str();
-                api.validation.noted(way, &caller, id, found);
+                api.validation
+                    .noted(way, Actor::from(&caller), &caller, id, found);
             }
             Ok(taken)
         }
@@ -144,7 +145,8 @@ pub(super) fn take(
             "content has {bytes} bytes, tasks.max_content_bytes allows {most}"
         ))),
         Err(NotATask::Dangerous(refusal)) => {
-            api.validation.refused(way, &caller, &refusal);
+            api.validation
+                .refused(way, Actor::from(&caller), &caller, &refusal);
             Err(dangerous(&refusal))
         }
     }
