@@ -128,6 +128,7 @@ pub const DURABLE_FILES: &[&str] = &[
     // Of task files, and of releases.
     "ledger.jsonl",
     "ledger.json",
+    "deployments.json",
 ];
 
 /// Ends the process here, where that is asked for; see [`mod@crate::failpoint`].

@@ -376,3 +376,44 @@ fn a_stop_that_meets_an_upgrade_is_a_stop() {
         );
     }
 }
+
+/// The first release, another one by `deiactl upgrade`, and the first again after a restart of the same file:
+/// that one is no deployment.
+#[test]
+fn each_release_that_runs_is_a_deployment() {
+    let mut daemon = start();
+    let deployments = |daemon: &Daemon, count: usize| {
+        wait_until(PATIENCE, "the deployment is written down", || {
+            let listed = daemon.get("/api/deployments").ok();
+            (listed["count"] == count).then(|| listed["deployments"].clone())
+        })
+    };
+    let first = deployments(&daemon, 1)[0].clone();
+    assert_eq!(
+        (&first["how"], &first["previous_version"]),
+        (&json!("start"), &Value::Null)
+    );
+    assert_eq!(first["configuration_sha256"].as_str().unwrap().len(), 64);
+
+    let other = another_release(&daemon, "other");
+    daemon.ctl(&["upgrade", other.to_str().unwrap()]).ok();
+    let both = deployments(&daemon, 2);
+    assert_eq!(both[1], first);
+    assert_eq!(both[0]["how"], "upgrade");
+    assert_eq!(both[0]["previous_release"], first["release"]);
+    assert!(
+        both[0]["by"].as_str().unwrap().starts_with("user:"),
+        "{both}"
+    );
+    let kept = daemon
+        .home()
+        .join(".deia/releases")
+        .join(first["release"].as_str().unwrap());
+    assert!(kept.join("deia").is_file(), "{}", kept.display());
+
+    daemon.kill9();
+    daemon.restart();
+    let table = daemon.ctl(&["deployments"]).ok().stdout;
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(table.contains("upgrade"), "{table}");
+}

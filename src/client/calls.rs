@@ -9,10 +9,11 @@ use super::{ClientError, OutputStream, Refusal};
 use crate::api::{
     AuditEntries, AuditQuery, AuditVerified, BackupAnswer, BackupHistory, BackupRequest,
     BatchAnswer, BotActionAnswer, BotList, BotView, BroadcastAnswer, BroadcastRequest,
-    CheckReloadAnswer, ConfigStatus, ConfigValue, Conversation, ConversationQuery, Health, Inbox,
-    InboxQuery, LimitsAnswer, LimitsRequest, OutputView, Probe, ReadAnswer, RecoveryStatus,
-    ReloadAnswer, ScalingStatus, SendAnswer, SendRequest, Status, SubmitAnswer, SubmitRequest,
-    TaskActionAnswer, TaskPage, TaskQuery, TaskView, UpgradeAnswer, UpgradeRequest, VerifyAnswer,
+    CheckReloadAnswer, ConfigStatus, ConfigValue, Conversation, ConversationQuery, Deployments,
+    Health, Inbox, InboxQuery, LimitsAnswer, LimitsRequest, OutputView, Probe, ReadAnswer,
+    RecoveryStatus, ReloadAnswer, ScalingStatus, SendAnswer, SendRequest, Status, SubmitAnswer,
+    SubmitRequest, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UpgradeAnswer, UpgradeRequest,
+    VerifyAnswer,
 };
 
 /// How long a batch may take: it is committed in groups, and each has its own fsync.
@@ -302,6 +303,11 @@ impl Client {
             ..Call::post("/api/upgrade")
         })
         .await
+    }
+
+    /// `GET /api/deployments`
+    pub async fn deployments(&self) -> Answer<Deployments> {
+        self.get("/api/deployments").await
     }
 
     /// `POST /api/disaster-recovery/backup`: answered once it is on disk.

@@ -109,8 +109,7 @@ pub enum Verb {
     Preflight(verbs::planned::Planned),
     /// Run the deployment checklist (not implemented yet)
     Checklist(verbs::planned::Planned),
-    /// List deployments (not implemented yet)
-    Deployments(verbs::planned::Planned),
+    Deployments(verbs::deployments::Deployments),
     /// Watch the fleet (not implemented yet)
     Top(verbs::planned::Planned),
 }
@@ -143,7 +142,7 @@ impl Verb {
             Self::Token(verb) => verb.run("token"),
             Self::Preflight(verb) => verb.run("preflight"),
             Self::Checklist(verb) => verb.run("checklist"),
-            Self::Deployments(verb) => verb.run("deployments"),
+            Self::Deployments(verb) => verb.run(context).await,
             Self::Top(verb) => verb.run("top"),
         }
     }

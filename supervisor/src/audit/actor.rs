@@ -67,6 +67,16 @@ impl Actor {
         }
     }
 
+    /// Whoever started this daemon, as far as that is known: a service manager, or a user.
+    pub fn starter() -> Self {
+        let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        match (text("INVOCATION_ID"), text("SUDO_USER")) {
+            (Some(_), _) => Self::named("systemd".to_owned(), None),
+            (None, Some(name)) => Self::named(format!("user:{name}"), None),
+            (None, None) => Self::named(user(nix::unistd::getuid().as_raw()), None),
+        }
+    }
+
     /// Its name, as records have it.
     pub fn name(&self) -> &str {
         match &self.who {

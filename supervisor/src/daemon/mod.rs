@@ -1,6 +1,7 @@
 //! The daemon as a whole: started, running, stopped.
 
 pub mod command;
+mod deployed;
 pub mod engine;
 mod estate;
 pub mod health;

@@ -19,7 +19,7 @@ use super::recovery::{Desk, desk, last_end};
 use super::sockets::{Listeners, resume};
 use super::upgrade::{self, Departure, Handover, Plan, Releases, Upgrader};
 use super::validation::Validation;
-use super::{estate, health, reload, service as manager, signals};
+use super::{deployed, estate, health, reload, service as manager, signals};
 use crate::audit::{self, Keeper};
 use crate::backup::{self, Backups};
 use crate::fleet::cgroup::Cgroups;
@@ -319,6 +319,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         audit_head: home.audit_head(),
     });
     let (router, _) = service(api);
+    let in_force = config.clone();
     let admission = {
         let pids = pids.clone();
         Admission::of_this_process(Arc::new(move |pid| pids.contains(pid)))
@@ -350,7 +351,9 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         "deia is ready"
     );
     deia::failpoint!("start.ready");
+    let switch = releases.attempt();
     became_ready(&releases, &invoked, handover.is_some()).await;
+    deployed::start(&releases, switch, in_force);
     // Nobody may be listening: then there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     Ok(Daemon {

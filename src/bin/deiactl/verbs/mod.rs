@@ -8,6 +8,7 @@ pub mod bot;
 pub mod bots;
 pub mod completions;
 pub mod config;
+pub mod deployments;
 pub mod doctor;
 pub mod drain;
 mod follow;

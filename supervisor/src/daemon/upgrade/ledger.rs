@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use deia::api::UpgradeView;
+use deia::api::{DeployedBy, UpgradeView};
 use deia::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,16 @@ pub struct Attempt {
     pub to_version: String,
     /// Since when.
     pub at: Timestamp,
+    /// Who asked for it.
+    #[serde(default)]
+    pub by: String,
+    /// As what.
+    #[serde(default = "upgrade")]
+    pub how: DeployedBy,
+}
+
+fn upgrade() -> DeployedBy {
+    DeployedBy::Upgrade
 }
 
 impl Attempt {
@@ -148,6 +158,8 @@ mod tests {
             from_version: "1".into(),
             to_version: "2".into(),
             at: Timestamp::from_micros(0),
+            by: "user:root".into(),
+            how: DeployedBy::Upgrade,
         }
     }
 

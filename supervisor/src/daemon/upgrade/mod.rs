@@ -21,6 +21,7 @@
 //! switched to; one that never gets ready is left again.
 
 mod check;
+mod deployments;
 mod guard;
 mod handover;
 mod ledger;
@@ -30,16 +31,17 @@ mod switch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use deia::api::{AuditAction, ReleaseView, UpgradeAnswer, UpgradeRequest, UpgradeView};
+use deia::api::{AuditAction, DeployedBy, ReleaseView, UpgradeAnswer, UpgradeRequest, UpgradeView};
 use deia::time::Timestamp;
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 pub use check::{Findings, self_check};
+pub use deployments::{Deployments, Ready};
 pub use guard::{GuardArgs, guard};
 pub use handover::{HANDOVER_VARIABLE, Handover, Sockets};
 pub use ledger::Attempt;
-pub use releases::{AtStart, Releases, at_start, invoked_path};
+pub use releases::{AtStart, Releases, at_start, invoked_path, own_name};
 pub use switch::{Departure, become_pinned, go_back};
 
 use super::command::Command;
@@ -154,6 +156,7 @@ impl Upgrader {
             let failed = UpgradeView::failed(&target, why.to_string());
             inner.releases.note(failed);
         });
+        let by = actor.name().to_owned();
         // Before the switch: the next process writes records of its own.
         inner.put_on_record(&target, &prepared, actor).await?;
         let (findings, from, to) = prepared?;
@@ -165,6 +168,8 @@ impl Upgrader {
             from_version: deia::VERSION.to_owned(),
             to_version: findings.version,
             at: Timestamp::now(),
+            by,
+            how: DeployedBy::Upgrade,
         };
         let answer = UpgradeAnswer {
             success: true,
@@ -182,6 +187,11 @@ impl Upgrader {
         // There is no way back from here but an end of this process.
         std::mem::forget(under_way);
         Ok(answer)
+    }
+
+    /// Which releases ran here.
+    pub fn deployments(&self) -> Deployments {
+        self.0.releases.deployments()
     }
 
     /// What `/status` says of releases.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use deia::api::{ReleaseView, UpgradeView};
 
+use super::deployments::Deployments;
 use super::ledger::{Attempt, Decision, FileId, Ledger, Pin, decide};
 
 /// Releases that are kept besides those in use.
@@ -46,8 +47,7 @@ impl Releases {
         let from = File::open(executable).map_err(|e| named(executable, e))?;
         let meta = from.metadata().map_err(|e| named(executable, e))?;
         let id = FileId::of(&meta);
-        let name = format!("{version}-{:x}-{:x}", id.modified_ns, id.bytes);
-        let directory = self.directory.join(name);
+        let directory = self.directory.join(id.name(version));
         let path = directory.join(PROGRAM);
         if id_of(&path) == Some(id) {
             return Ok(path);
@@ -73,6 +73,11 @@ impl Releases {
         })();
         copied.map_err(|e| named(&path, e))?;
         Ok(path)
+    }
+
+    /// Which releases ran here.
+    pub fn deployments(&self) -> Deployments {
+        Deployments::new(self.directory.join("deployments.json"))
     }
 
     /// Removes the oldest releases that nobody needs. Blocks.
@@ -110,6 +115,11 @@ impl Releases {
     /// When it is not on disk.
     pub fn begin(&self, attempt: &Attempt) -> io::Result<()> {
         self.change(|ledger| ledger.attempt = Some(attempt.clone()))
+    }
+
+    /// The switch that is under way.
+    pub fn attempt(&self) -> Option<Attempt> {
+        self.read().attempt
     }
 
     /// The new release is ready. What was switched, if anything was. Blocks.
@@ -169,7 +179,7 @@ impl Releases {
 
     /// Whether a switch is under way.
     pub fn is_under_way(&self) -> bool {
-        self.read().attempt.is_some()
+        self.attempt().is_some()
     }
 
     /// What is shown.
@@ -279,7 +289,17 @@ pub(super) fn remove_store(copy: &Path) {
     }
 }
 
+/// The name under which this very program is kept, and known; `None` where it can't be looked at.
+pub fn own_name() -> Option<String> {
+    id_of(Path::new("/proc/self/exe")).map(|id| id.name(deia::VERSION))
+}
+
 impl FileId {
+    /// The name of a release of this version.
+    fn name(self, version: &str) -> String {
+        format!("{version}-{:x}-{:x}", self.modified_ns, self.bytes)
+    }
+
     fn of(meta: &fs::Metadata) -> Self {
         let seconds = meta.mtime().saturating_mul(1_000_000_000);
         Self {
@@ -337,6 +357,8 @@ mod tests {
             from_version: "1".into(),
             to_version: "2".into(),
             at: deia::time::Timestamp::from_micros(0),
+            by: "user:root".into(),
+            how: deia::api::DeployedBy::Upgrade,
         };
         releases.begin(&attempt).unwrap();
         assert!(releases.is_under_way());

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod bots;
 pub mod config;
+pub mod deployments;
 pub mod documents;
 pub mod events;
 pub mod explain;
@@ -265,6 +266,7 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(monitoring::history))
         .routes(routes!(metrics::metrics))
         .routes(routes!(events::events))
+        .routes(routes!(deployments::deployments))
         .routes(routes!(documents::openapi));
     let submit = OpenApiRouter::new()
         .routes(routes!(submit::orchestrate))
