@@ -300,8 +300,6 @@ fn what_callers_say_is_marked_as_that() {
 
 /// An acknowledged act is on record, whatever happens to the daemon, and every record is of an act: nothing is
 /// there twice.
-///
-/// Shown to fail on a build that writes the record of a submission in the transaction after it.
 #[test]
 fn what_was_acknowledged_is_on_record_after_kill_9() {
     let mut daemon = Daemon::builder()

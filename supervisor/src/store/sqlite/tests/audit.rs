@@ -286,8 +286,7 @@ fn change(rng: &mut Rng, conn: &Connection, n: u64) -> (String, i64) {
     }
 }
 
-/// Shown to fail on builds whose hash leaves out one of the fields (`error`), and on one that does not compare
-/// with the checkpoint.
+/// Each kind of change comes fifty times; what is expected to be named first stands with it in `change`.
 #[test]
 fn whatever_is_changed_is_found_and_the_first_bad_one_named() {
     let (_home, path, head) = written();
