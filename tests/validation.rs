@@ -170,6 +170,15 @@ fn every_way_in_has_the_same_rule() {
     let refused = wait_until(PATIENCE, "each refusal is in the log", || {
         Some(lines(&daemon, "request_refused")).filter(|lines| lines.len() == 13)
     });
+    let recorded = wait_until(PATIENCE, "each refusal is on record", || {
+        let answer = daemon.get("/api/audit/query?action=request_refused").ok();
+        let entries = answer["entries"].as_array().unwrap().clone();
+        (entries.len() == 13).then_some(entries)
+    });
+    for entry in recorded {
+        assert!(!entry.to_string().contains("please"), "{entry}");
+        assert_eq!(entry["result"], "failure", "{entry}");
+    }
     let ways = |way: &str| refused.iter().filter(|line| line["way"] == way).count();
     assert_eq!(
         (
