@@ -28,6 +28,8 @@ pub enum Way {
     File,
     /// A message.
     Message,
+    /// A chat completion.
+    Chat,
 }
 
 impl Way {
@@ -37,6 +39,7 @@ impl Way {
             Self::Batch => "batch",
             Self::File => "task_file",
             Self::Message => "message",
+            Self::Chat => "chat",
         }
     }
 }

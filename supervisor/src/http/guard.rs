@@ -5,7 +5,8 @@
 //! 2. **Origin** (both ways in): a page from elsewhere says where it is from; 403. Browsers leave it out
 //!    of plain GETs, and say `Sec-Fetch-Site: cross-site` there: refused too, but for following a link.
 //! 3. **Who**: the admin socket's peers were admitted by [`super::peer`] and have every scope. Over TCP
-//!    without tokens, loopback has read, submit and bot; with tokens, a token says, and `/health*` is open.
+//!    without tokens, loopback has read, submit and bot; with tokens, a token says, and `/health*` and the
+//!    pages, which hold nothing of the fleet, are open.
 //!
 //! What a route requires is checked by [`super::scope`], against the [`Caller`] made here.
 
@@ -107,7 +108,8 @@ impl Guard {
                 ))
             }
             (Peer::Tcp(_), HttpAuth::Tokens) => {
-                if is_health(parts.uri.path()) {
+                let path = parts.uri.path();
+                if is_health(path) || is_page(path) {
                     return Ok(caller(Via::Anonymous, ScopeSet::NONE));
                 }
                 let (via, scopes) = self.token(&parts.headers)?;
@@ -247,6 +249,11 @@ fn foreign(origin: &str) -> ApiFailure {
 pub fn is_health(path: &str) -> bool {
     path.strip_prefix("/health")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Pages and their scripts: the same for everybody, so that a browser gets far enough to ask for a token.
+pub fn is_page(path: &str) -> bool {
+    matches!(path, "/" | "/docs") || path.starts_with("/assets/")
 }
 
 /// The host in `host[:port]`, without brackets and final dot; `None` where it is not of that form.

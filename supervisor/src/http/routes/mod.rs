@@ -13,8 +13,10 @@ pub mod messages;
 pub mod metrics;
 pub mod monitoring;
 pub mod not_built;
+pub mod openai;
 pub mod orchestrate;
 pub mod output;
+pub mod pages;
 pub mod recovery;
 pub mod reports;
 pub mod scaling;
@@ -224,7 +226,10 @@ fn all() -> ScopedRouter<Shared> {
     let public = OpenApiRouter::new()
         .routes(routes!(health::health))
         .routes(routes!(health::live))
-        .routes(routes!(health::ready));
+        .routes(routes!(health::ready))
+        .routes(routes!(pages::dashboard))
+        .routes(routes!(pages::docs))
+        .routes(routes!(pages::asset));
     let read = OpenApiRouter::new()
         .routes(routes!(status::status))
         .routes(routes!(tasks::list))
@@ -267,11 +272,13 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(metrics::metrics))
         .routes(routes!(events::events))
         .routes(routes!(deployments::deployments))
+        .routes(routes!(openai::models))
         .routes(routes!(documents::openapi));
     let submit = OpenApiRouter::new()
         .routes(routes!(submit::orchestrate))
         .routes(routes!(submit::batch))
         .routes(routes!(reports::add_task))
+        .routes(routes!(openai::chat_completions))
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::retry))
         .routes(routes!(audit::log))

@@ -19,11 +19,9 @@ const HEALTH: &str = "health monitoring and alerts";
 const MONITORING: &str = "monitoring";
 const RECOVERY: &str = "backup and restore";
 const EXTERNAL: &str = "external bots";
-const PAGES: &str = "the dashboard";
-const OPENAI: &str = "the OpenAI-compatible API";
 
 use HttpMethod::{Get, Post};
-use Scope::{Admin, Bot, Read, Submit};
+use Scope::{Admin, Bot, Read};
 
 const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Post, "/api/orchestrate/register-bot", Admin, EXTERNAL),
@@ -45,10 +43,6 @@ const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
         Read,
         MONITORING,
     ),
-    (Get, "/docs", Read, PAGES),
-    (Get, "/", Read, PAGES),
-    (Post, "/v1/chat/completions", Submit, OPENAI),
-    (Get, "/v1/models", Read, OPENAI),
 ];
 
 /// All of them.

@@ -61,13 +61,7 @@ pub async fn output(
     let id = known_form(&id)?;
     let status = record(&api, &id).await?.status;
     if query.follow == Some(true) {
-        let following = Following {
-            api,
-            id,
-            follower: None,
-            said: 0,
-            done: false,
-        };
+        let following = Following::new(api, id);
         let events = stream::unfold(following, |mut following| async move {
             let event = following.next_or_hint().await?;
             Some((Ok::<_, Infallible>(event), following))
@@ -97,7 +91,19 @@ pub async fn output(
     .into_response())
 }
 
-struct Following {
+/// What a follower of a task is told next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// More of its output.
+    Text(String),
+    /// The attempt is over, and the task is not: its output starts anew.
+    Attempt(TaskStatus),
+    /// The task has ended.
+    End(TaskStatus),
+}
+
+/// Follows a task, from attempt to attempt, to its end.
+pub(super) struct Following {
     api: Shared,
     id: TaskId,
     follower: Option<Follower>,
@@ -107,6 +113,16 @@ struct Following {
 }
 
 impl Following {
+    pub(super) fn new(api: Shared, id: TaskId) -> Self {
+        Self {
+            api,
+            id,
+            follower: None,
+            said: 0,
+            done: false,
+        }
+    }
+
     /// The next event; when another process goes on, when to ask that one, and the end.
     async fn next_or_hint(&mut self) -> Option<Event> {
         if self.done {
@@ -119,11 +135,16 @@ impl Following {
                 self.done = true;
                 Some(Event::default().retry(ASK_AGAIN))
             }
-            event = self.next() => event,
+            step = self.step() => step.map(|step| match step {
+                Step::Text(text) => event("output", &json!({ "text": text })),
+                Step::Attempt(status) => event("attempt", &json!({ "status": status })),
+                Step::End(status) => event("end", &json!({ "status": status })),
+            }),
         }
     }
 
-    async fn next(&mut self) -> Option<Event> {
+    /// What comes next; `None` after the end, and when nothing is known any more.
+    pub(super) async fn step(&mut self) -> Option<Step> {
         if self.done {
             return None;
         }
@@ -132,7 +153,7 @@ impl Following {
                 match follower.next().await {
                     Some(Next::Text(text)) => {
                         self.said += text.len();
-                        return Some(event("output", &json!({ "text": text })));
+                        return Some(Step::Text(text));
                     }
                     Some(Next::Ended(status)) if status.is_final() => {
                         return Some(self.end(status));
@@ -140,7 +161,7 @@ impl Following {
                     Some(Next::Ended(status)) => {
                         self.follower = None;
                         self.said = 0;
-                        return Some(event("attempt", &json!({ "status": status })));
+                        return Some(Step::Attempt(status));
                     }
                     None => self.follower = None,
                 }
@@ -162,17 +183,18 @@ impl Following {
                 .await
                 .ok()?
                 .unwrap_or_default();
-            if let Some(rest) = whole.get(self.said..).filter(|rest| !rest.is_empty()) {
+            let rest = whole.get(self.said..).unwrap_or_default().to_owned();
+            if !rest.is_empty() {
                 self.said = whole.len();
-                return Some(event("output", &json!({ "text": rest })));
+                return Some(Step::Text(rest));
             }
             return Some(self.end(found.status));
         }
     }
 
-    fn end(&mut self, status: TaskStatus) -> Event {
+    fn end(&mut self, status: TaskStatus) -> Step {
         self.done = true;
-        event("end", &json!({ "status": status }))
+        Step::End(status)
     }
 }
 

@@ -157,10 +157,10 @@ pub(super) fn dangerous(refusal: &Refusal) -> ApiFailure {
     ApiFailure::bad_request("dangerous_content", refusal.to_string())
 }
 
-type Waiting = oneshot::Receiver<Result<Submitted, Refused>>;
+pub(super) type Waiting = oneshot::Receiver<Result<Submitted, Refused>>;
 
 /// Hands a task to the main loop.
-async fn send(
+pub(super) async fn send(
     api: &Shared,
     actor: Actor,
     taken: Intake,
@@ -198,7 +198,7 @@ fn sketch(task: &NewTask) -> SubmitAnswer {
 }
 
 /// Completes the answer with what the main loop said.
-fn settle(
+pub(super) fn settle(
     mut answer: SubmitAnswer,
     said: Result<Result<Submitted, Refused>, oneshot::error::RecvError>,
 ) -> Result<SubmitAnswer, ApiFailure> {
