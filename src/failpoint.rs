@@ -77,6 +77,17 @@ pub const NAMES: &[&str] = &[
     "backup.renamed",
     "backup.kept",
     "backup.removed",
+    // Restores.
+    "restore.extracted",
+    "restore.staged",
+    "restore.noted",
+    "restore.carried",
+    "restore.keeping",
+    "restore.kept",
+    "restore.log.moved",
+    "restore.swapped",
+    "restore.config",
+    "restore.finished",
     // Another release.
     "upgrade.kept.copied",
     "upgrade.kept.synced",
@@ -125,6 +136,7 @@ pub const DURABLE_FILES: &[&str] = &[
     "audit-head.json",
     // How the last daemon ended.
     "shutdown.marker",
+    "restore.json",
     // Of task files, and of releases.
     "ledger.jsonl",
     "ledger.json",

@@ -44,6 +44,9 @@ const FILE: &str = "version: \"1.2\"\n\
     \x20   the second\n\
     \x20 list: [1, 2.5, null, true]\n";
 
+/// A store that can't be used ends the start.
+const NO_RECOVERY: &str = "disaster_recovery: {enabled: false}\n";
+
 /// Runs `deia` to its end, which must come by itself.
 fn start(arguments: &[&str]) -> (ExitStatus, String) {
     let mut child =
@@ -123,6 +126,7 @@ fn a_home_that_is_none_is_named() {
     refused(&home, &[".deia"]);
     fs::remove_file(home.join(".deia")).unwrap();
     fs::create_dir_all(home.join(".deia/state/deia.db")).unwrap();
+    fs::write(home.join("bot-config.yaml"), NO_RECOVERY).unwrap();
     refused(&home, &["deia.db"]);
 }
 
@@ -139,6 +143,8 @@ fn a_store_that_is_none_is_never_overwritten() {
     let store = home.path().join(".deia/state/deia.db");
     let text = "this is somebody's text, not a database\n".repeat(200);
     fs::write(&store, &text).unwrap();
+    // With recovery mode, see `tests/restore.rs`.
+    fs::write(home.path().join("bot-config.yaml"), NO_RECOVERY).unwrap();
     refused(home.path(), &["deia.db"]);
     assert_eq!(fs::read_to_string(&store).unwrap(), text);
 }

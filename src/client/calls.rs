@@ -11,9 +11,9 @@ use crate::api::{
     BatchAnswer, BotActionAnswer, BotList, BotView, BroadcastAnswer, BroadcastRequest,
     CheckReloadAnswer, ConfigStatus, ConfigValue, Conversation, ConversationQuery, Deployments,
     Health, Inbox, InboxQuery, LimitsAnswer, LimitsRequest, OutputView, Probe, ReadAnswer,
-    RecoveryStatus, ReloadAnswer, ScalingStatus, SendAnswer, SendRequest, Status, SubmitAnswer,
-    SubmitRequest, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UpgradeAnswer, UpgradeRequest,
-    VerifyAnswer,
+    RecoveryStatus, ReloadAnswer, RestoreAnswer, ScalingStatus, SendAnswer, SendRequest, Status,
+    SubmitAnswer, SubmitRequest, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UpgradeAnswer,
+    UpgradeRequest, VerifyAnswer,
 };
 
 /// How long a batch may take: it is committed in groups, and each has its own fsync.
@@ -333,6 +333,22 @@ impl Client {
         self.call(Call {
             timeout: BACKUP_TIMEOUT,
             ..Call::post(&path)
+        })
+        .await
+    }
+
+    /// `POST /api/disaster-recovery/restore/{id}`: answered once everything is checked. With `file` that archive.
+    pub async fn restore(
+        &self,
+        id: &str,
+        dry_run: bool,
+        file: Option<String>,
+    ) -> Answer<RestoreAnswer> {
+        let path = format!("/api/disaster-recovery/restore/{}", segment(id));
+        let values = [("dry_run", Some(dry_run.to_string())), ("file", file)];
+        self.call(Call {
+            timeout: BACKUP_TIMEOUT,
+            ..Call::post(&with_query(&path, &values))
         })
         .await
     }

@@ -92,6 +92,7 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; persistence.backup_interval_minutes, whole(1, 525_600), "Minutes from one backup to the next, whoever made the first."),
     key!(Config; persistence.backup_retention_days, whole(1, 36_500), "Days a backup is kept; one with a name ten times as long. The newest good one is never removed."),
     key!(Config; persistence.backup_after, Rule::Texts, "A program and its arguments, run after each backup without a shell; the archive's path is the last argument. It has ten minutes; a failure is logged, and the backup stays."),
+    key!(Config; persistence.restore_max_mb, whole(1, 1_000_000_000), "MiB a backup may inflate to when it is restored; one that says it is larger is refused."),
     key!(Config; persistence.state_directory, Rule::Path, "Where the store is; relative to HOME.").after_restart(),
     key!(Config; persistence.log_directory, Rule::Path, "Where the JSON lines are; relative to HOME.").after_restart(),
     key!(Config; persistence.config_directory, Rule::Path, "Where the sample files are; relative to HOME.").after_restart(),

@@ -269,6 +269,8 @@ pub struct Persistence {
     pub backup_retention_days: u32,
     /// A program and its arguments, run after each backup.
     pub backup_after: Vec<String>,
+    /// MiB a backup may inflate to when it is restored.
+    pub restore_max_mb: u64,
     /// Where the store is.
     pub state_directory: PathBuf,
     /// Where the JSON lines are.
@@ -284,6 +286,7 @@ impl Default for Persistence {
             backup_interval_minutes: 10,
             backup_retention_days: 7,
             backup_after: Vec::new(),
+            restore_max_mb: 65_536,
             state_directory: ".deia/state".into(),
             log_directory: ".deia/bot-logs".into(),
             config_directory: ".deia/config".into(),

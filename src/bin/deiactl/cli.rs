@@ -93,14 +93,14 @@ pub enum Verb {
     Backup(verbs::backup::Backup),
     /// Query and verify the audit trail
     Audit(verbs::audit::Audit),
+    /// Restore a backup; what is there is kept, and it can be undone
+    Restore(verbs::restore::Restore),
     /// Say what is wrong and what to do
     Doctor(verbs::doctor::Doctor),
     /// Print a shell's completion script
     Completions(verbs::completions::Completions),
     /// Show and resolve alerts (not implemented yet)
     Alerts(verbs::planned::Planned),
-    /// Restore a backup (not implemented yet)
-    Restore(verbs::planned::Planned),
     /// Go back to the previous version and state (not implemented yet)
     Rollback(verbs::planned::Planned),
     /// Create, list and revoke API tokens (not implemented yet)
@@ -134,10 +134,10 @@ impl Verb {
             Self::Message(verb) => verb.run(context).await,
             Self::Backup(verb) => verb.run(context).await,
             Self::Audit(verb) => verb.run(context).await,
+            Self::Restore(verb) => verb.run(context).await,
             Self::Doctor(verb) => verb.run(context).await,
             Self::Completions(verb) => verb.run(context),
             Self::Alerts(verb) => verb.run("alerts"),
-            Self::Restore(verb) => verb.run("restore"),
             Self::Rollback(verb) => verb.run("rollback"),
             Self::Token(verb) => verb.run("token"),
             Self::Preflight(verb) => verb.run("preflight"),

@@ -19,6 +19,7 @@ mod hook;
 pub mod manifest;
 mod name;
 pub mod read;
+pub mod restore;
 mod schedule;
 #[cfg(test)]
 mod tests;

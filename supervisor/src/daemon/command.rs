@@ -151,6 +151,14 @@ pub enum Command {
     },
     /// Give out nothing more and end, with the bots at work: another process goes on.
     Leave,
+    /// Drain and end, as [`Command::Stop`]: this process goes on as another, so that the service manager is not told
+    /// of an end.
+    StopToGoOn,
+    /// What a start was asked to wait for is over: the fleet has its limits.
+    Unhold {
+        /// Answered once new tasks are taken.
+        reply: Reply<()>,
+    },
     /// Drain and end. The second time: hurry.
     Stop,
 }

@@ -151,6 +151,11 @@ impl Home {
         self.deia().join("backups")
     }
 
+    /// How far a restore is: see [`crate::backup::restore`].
+    pub fn restore_journal(&self) -> PathBuf {
+        self.deia().join("restore.json")
+    }
+
     /// Fresh working directories.
     pub fn work(&self) -> PathBuf {
         self.deia().join("work")

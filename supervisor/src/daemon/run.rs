@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::home::{Home, HomeLock};
+use super::recovery::mode::Mode;
 use super::reload;
-use super::start::{self, Begin, Daemon};
+use super::start::{self, Begin, Daemon, NoStart};
 use super::upgrade::{self, AtStart, Handover, Releases, at_start, go_back, invoked_path};
+use crate::backup::restore::{self, Journal, Phase};
 use crate::fleet::{sessions, strays};
 use crate::logs::{self, Console, LogHandle};
 use crate::settings::{EXIT_CONFIG, Overrides, Settings};
@@ -54,6 +56,9 @@ impl From<io::Error> for Failure {
 
 /// Longer than any daemon runs.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// A restore is under way that can't go on: the state must be looked at.
+const EXIT_RESTORE: u8 = 72;
 
 /// A process that is not to be returned to: neither release could be executed.
 const EXIT_NO_RELEASE: u8 = 71;
@@ -112,6 +117,13 @@ pub fn run(options: Options) -> ExitCode {
     code
 }
 
+/// What a start has come to.
+enum Running {
+    Daemon(Box<Daemon>),
+    /// The store can't be used.
+    Recovery(Box<Mode>),
+}
+
 struct Serve {
     options: Options,
     root: PathBuf,
@@ -123,7 +135,7 @@ impl Serve {
     async fn run(self, handover: Option<Handover>) -> ExitCode {
         let epoch = Instant::now();
         let begun = self.begin(epoch, handover.as_ref()).await;
-        let (daemon, log) = match (begun, handover) {
+        let (running, log) = match (begun, handover) {
             (Ok(begun), handover) => {
                 // The copies that were taken are the daemon's; those here served for going back.
                 drop(handover);
@@ -135,7 +147,10 @@ impl Serve {
                 return fail(&Failure::new(EXIT_NO_RELEASE, error.to_string()));
             }
         };
-        let code = daemon.run_to_end(&log).await;
+        let code = match running {
+            Running::Daemon(daemon) => daemon.run_to_end(&log).await,
+            Running::Recovery(mode) => mode.run_to_end(&log).await,
+        };
         log.shutdown();
         code
     }
@@ -144,10 +159,13 @@ impl Serve {
         &self,
         epoch: Instant,
         handover: Option<&Handover>,
-    ) -> Result<(Daemon, LogHandle), Failure> {
+    ) -> Result<(Running, LogHandle), Failure> {
         let (root, config) = (&self.root, self.options.config.clone());
-        let settings = Settings::load(root, config.clone(), overrides(&self.options))
-            .map_err(|why| Failure::new(EXIT_CONFIG, why.to_string()))?;
+        let load = || {
+            Settings::load(root, config.clone(), overrides(&self.options))
+                .map_err(|why| Failure::new(EXIT_CONFIG, why.to_string()))
+        };
+        let mut settings = load()?;
         let current = settings.current();
         let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let home = Home::new(root, &current.persistence, runtime_directory);
@@ -156,12 +174,33 @@ impl Serve {
         let level = reload::log_level(&current);
         let log = logs::init(&home.logs, &current.logging, level, Console::Auto)
             .map_err(|e| Failure::new(1, e.to_string()))?;
+        let swapping = home.clone();
+        let journal = tokio::task::spawn_blocking(move || restore::swap(&swapping)).await;
+        let journal = journal.unwrap_or_else(|e| Err(io::Error::other(e)));
+        let journal = journal.map_err(|e| {
+            tracing::error!(event = "restore_failed", reason = %e, "the store is not opened");
+            log.shutdown();
+            Failure::new(EXIT_RESTORE, e.to_string())
+        })?;
+        let is_new =
+            |journal: &Journal| journal.phase == Phase::Check && !journal.config_files.is_empty();
+        if journal.as_ref().is_some_and(is_new) {
+            // There was none before.
+            settings = load()?;
+        }
         reload::log_loaded(&settings);
+        let recovery = (*settings.current()).clone();
+        let has_config = settings
+            .status(deia::time::Timestamp::now())
+            .config_file
+            .is_some();
+        let automatic = journal.as_ref().map_or(0, |journal| journal.automatic);
         let begin = Begin {
+            journal,
             home,
             lock,
             settings,
-            config,
+            config: config.clone(),
             epoch,
             log: log.clone(),
             releases: self.releases.clone(),
@@ -172,8 +211,24 @@ impl Serve {
             },
         };
         match start::start(begin, handover).await {
-            Ok(daemon) => Ok((daemon, log)),
-            Err(e) => {
+            Ok(daemon) => Ok((Running::Daemon(Box::new(daemon)), log)),
+            // A release that can't open the store is left, where there is one to go back to.
+            Err(NoStart::Unusable(unusable))
+                if recovery.disaster_recovery.enabled && !self.releases.is_under_way() =>
+            {
+                let mode = Mode::start(*unusable, recovery, has_config, automatic)?;
+                Ok((Running::Recovery(Box::new(mode)), log))
+            }
+            Err(NoStart::Unusable(unusable)) => {
+                tracing::error!(
+                    event = "start_failed",
+                    error = unusable.why,
+                    "the daemon could not start"
+                );
+                log.shutdown();
+                Err(Failure::new(1, unusable.why))
+            }
+            Err(NoStart::Io(e)) => {
                 tracing::error!(event = "start_failed", error = %e, "the daemon could not start");
                 log.shutdown();
                 Err(e.into())

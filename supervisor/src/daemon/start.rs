@@ -9,18 +9,21 @@ use std::time::{Duration, Instant};
 
 use deia::config::{Config, Http};
 use deia::time::Timestamp;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::command::{Command, MAX_COMMANDS};
 use super::engine::{Ended, Engine, Parts};
 use super::home::{Home, HomeLock};
-use super::recovery::{Desk, desk, last_end};
+use super::recovery::last_end::LastEnd;
+use super::recovery::{self as recovering, Desk, desk, last_end};
 use super::sockets::{Listeners, resume};
 use super::upgrade::{self, Departure, Handover, Plan, Releases, Upgrader};
 use super::validation::Validation;
 use super::{deployed, estate, health, reload, service as manager, signals};
 use crate::audit::{self, Keeper};
+use crate::backup::restore::{Journal, Phase, Staged};
 use crate::backup::{self, Backups};
 use crate::fleet::cgroup::Cgroups;
 use crate::fleet::exits::{self, Exits};
@@ -35,7 +38,9 @@ use crate::fleet::spawn::Spawner;
 use crate::fleet::strays::{self, Strays};
 use crate::fleet::{MAX_EVENTS, confinement};
 use crate::hive;
-use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin, serve_programs, serve_tcp};
+use crate::http::accept::{
+    Edge, EdgeLimits, Resumed, ServerHandle, serve_admin, serve_programs, serve_tcp,
+};
 use crate::http::guard::{Guard, HashedTokens};
 use crate::http::meter::HttpMeter;
 use crate::http::peer::{Admission, Ancestry, is_descendant, parent_of};
@@ -43,7 +48,7 @@ use crate::http::routes::{Api, service};
 use crate::logs::LogHandle;
 use crate::settings::Settings;
 use crate::sigmask;
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::usage::Usage;
 
@@ -83,6 +88,41 @@ pub(super) struct Begin {
     pub releases: Releases,
     pub invoked: PathBuf,
     pub arguments: Vec<OsString>,
+    /// The last restore, where there was one.
+    pub journal: Option<Journal>,
+}
+
+/// Why there is no daemon.
+pub(super) enum NoStart {
+    /// It can't be one here.
+    Io(io::Error),
+    /// The store can't be used.
+    Unusable(Box<Unusable>),
+}
+
+impl From<io::Error> for NoStart {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What is left of a start where the store can't be used.
+pub(super) struct Unusable {
+    pub why: String,
+    pub home: Home,
+    pub lock: HomeLock,
+    pub admin: Arc<UnixListener>,
+    pub resumed: Resumed<UnixStream>,
+    pub last_end: LastEnd,
+    pub pids: BotPids,
+}
+
+/// Whether a backup mends it: not what the disk or another process is in the way of.
+fn is_unusable(error: &OpenError) -> bool {
+    match error {
+        OpenError::NotAStore { .. } | OpenError::Damaged { .. } | OpenError::TooNew { .. } => true,
+        OpenError::InUse { .. } | OpenError::Io { .. } | OpenError::Engine { .. } => false,
+    }
 }
 
 /// A daemon that runs.
@@ -105,12 +145,13 @@ pub(super) struct Daemon {
     invoked: PathBuf,
     arguments: Vec<OsString>,
     plans: mpsc::Receiver<Plan>,
+    restores: mpsc::Receiver<desk::Ready>,
     leaving: watch::Sender<bool>,
     stops: watch::Receiver<u32>,
 }
 
 /// Puts a daemon together; it is ready when this returns.
-pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Result<Daemon> {
+pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<Daemon, NoStart> {
     let Begin {
         home,
         lock,
@@ -121,7 +162,9 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         releases,
         invoked,
         arguments,
+        journal,
     } = begin;
+    let to_prove = journal.filter(|journal| journal.phase == Phase::Check);
     let config = settings.current();
     let key = FleetKey::load_or_create(&home.fleet_key())?;
     let results = Results::new(&home.spool(), key.clone());
@@ -141,7 +184,21 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         move || estate::look(&key, &results, &spool)
     });
     let opened = opened.await.map_err(io::Error::other)?;
-    let sqlite = Arc::new(opened.map_err(io::Error::other)?);
+    let sqlite = match opened {
+        Ok(sqlite) => Arc::new(sqlite),
+        Err(e) if is_unusable(&e) => {
+            return Err(NoStart::Unusable(Box::new(Unusable {
+                why: e.to_string(),
+                home,
+                lock,
+                admin: listeners.admin,
+                resumed: resumed_admin,
+                last_end,
+                pids: BotPids::default(),
+            })));
+        }
+        Err(e) => return Err(io::Error::other(e).into()),
+    };
     let store: Arc<dyn Store> = sqlite.clone();
     let estate = looked.await.map_err(io::Error::other)?;
     deia::failpoint!("start.opened");
@@ -231,12 +288,30 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         epoch,
         condition: condition_to,
         service: link,
+        hold: to_prove
+            .is_some()
+            .then_some("a restored backup is being checked: the fleet waits"),
     };
     let (ready_to, ready) = oneshot::channel();
     let engine = tokio::spawn(Engine::run(parts, ready_to));
-    ready
-        .await
-        .map_err(|_| io::Error::other("the queue could not be read; the log says why"))?;
+    if ready.await.is_err() {
+        let why = match engine.await {
+            Ok(Err(e)) if e.is_damage() => format!("the queue could not be read: {e}"),
+            Ok(Err(e)) => return Err(io::Error::other(e).into()),
+            _ => return Err(io::Error::other("a fault of the daemon ended its main loop").into()),
+        };
+        accepts.abort();
+        drop(tokio::task::spawn_blocking(move || store.close()).await);
+        return Err(NoStart::Unusable(Box::new(Unusable {
+            why,
+            home,
+            lock,
+            admin: listeners.admin,
+            resumed: resumed_admin,
+            last_end,
+            pids,
+        })));
+    }
 
     let config = reload::start(
         settings,
@@ -290,12 +365,23 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         config.clone(),
         left.clone(),
     ));
+    let (restores_to, restores) = mpsc::channel(1);
     let recovery = Desk::new(desk::Parts {
         home: home.clone(),
         archives: backups.archives().clone(),
         backups: Some(backups),
         last_end,
         unusable: None,
+        bounds: {
+            let config = config.clone();
+            Box::new(move || {
+                let has_config = config.status().config_file.is_some();
+                desk::Bounds::new(&config.current().persistence, has_config)
+            })
+        },
+        ready: restores_to,
+        restoring: Arc::default(),
+        progress: Arc::default(),
     });
     let meter = Arc::new(HttpMeter::default());
     let api = Arc::new(Api {
@@ -352,7 +438,16 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
     );
     deia::failpoint!("start.ready");
     let switch = releases.attempt();
-    became_ready(&releases, &invoked, handover.is_some()).await;
+    became_ready(
+        &releases,
+        &invoked,
+        handover.is_some() && to_prove.is_none(),
+    )
+    .await;
+    if let Some(journal) = to_prove {
+        let (store, commands) = (store.clone(), commands_to.clone());
+        tokio::spawn(recovering::prove(home.clone(), journal, store, commands));
+    }
     deployed::start(&releases, switch, in_force);
     // Nobody may be listening: then there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -375,6 +470,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> io::Resu
         invoked,
         arguments,
         plans,
+        restores,
         leaving,
         stops,
     })
@@ -439,6 +535,7 @@ impl Daemon {
         tokio::select! {
             ended = &mut self.engine => self.end(ended).await,
             Some(plan) = self.plans.recv() => self.depart(plan, log).await,
+            Some(ready) = self.restores.recv() => self.restore(ready.0, log).await,
         }
     }
 
@@ -512,6 +609,90 @@ impl Daemon {
             Err(e) => departure.stay(&format!("its ledger: {e}")),
         };
         tracing::error!(event = "upgrade_failed", error = %error, "no release can be executed; ending, to be started again");
+        ExitCode::from(EXIT_NO_RELEASE)
+    }
+
+    /// Stops the fleet, notes the restore and executes itself: the next start swaps the store before it opens it. Returns
+    /// only when it could not.
+    async fn restore(self, staged: Staged, log: &LogHandle) -> ExitCode {
+        self.leaving.send_replace(true);
+        let (tcp, admin, programs) = tokio::join!(
+            self.tcp.give_back(YIELD_GRACE),
+            self.admin.give_back(YIELD_GRACE),
+            self.programs.shutdown(YIELD_GRACE)
+        );
+        let cut = tcp.1.cut + admin.1.cut + programs.cut;
+        if cut > 0 {
+            tracing::warn!(
+                event = "restore_cut",
+                connections = cut,
+                "connections did not come to an end of what they were doing and were cut"
+            );
+        }
+        // It may be ending by itself: then it does not want to know.
+        let _ = self.commands.send(Command::StopToGoOn).await;
+        let ended = self.engine.await;
+        self.accepts.abort();
+        if !matches!(ended, Ok(Ok(Ended::Stopped))) {
+            return finish(ended, self.store, &self.home, &self.pids, &self.fleet).await;
+        }
+        let (store, pids, fleet) = (self.store, self.pids.clone(), self.fleet.clone());
+        let (home, id) = (self.home.clone(), staged.restore_id().to_owned());
+        let noted = tokio::task::spawn_blocking(move || {
+            strays::end_all(&pids, &fleet, STRAYS_GRACE);
+            store.close();
+            staged.commit(&home)
+        });
+        match noted.await {
+            Ok(Ok(_)) => tracing::warn!(
+                event = "restore_noted",
+                restore_id = id,
+                "the store is swapped at the start that follows now"
+            ),
+            Ok(Err(why)) => {
+                tracing::error!(
+                    event = "restore_failed",
+                    restore_id = id,
+                    reason = why,
+                    "the restore could not be noted: going on as before"
+                );
+            }
+            Err(_) => {
+                tracing::error!(
+                    event = "restore_failed",
+                    restore_id = id,
+                    "going on as before"
+                );
+            }
+        }
+        let sockets = match self.listeners.sockets(&self.lock) {
+            Ok(sockets) => sockets,
+            Err(e) => {
+                tracing::error!(event = "restore_restarts", error = %e, "the listeners can't be handed over; ending, to be started again");
+                return ExitCode::from(EXIT_NO_RELEASE);
+            }
+        };
+        if let Some(notifier) = &self.notifier {
+            // What comes takes as long as a start.
+            notifier.tell(&[sd_notify::NotifyState::Watchdog]);
+        }
+        log.flush();
+        let handover = Handover {
+            sockets,
+            tcp: tcp.0,
+            admin: admin.0,
+            invoked: self.invoked,
+            arguments: self.arguments,
+            guard: None,
+        };
+        sigmask::block();
+        // A stop that came since the main loop ended has met nobody.
+        tokio::time::sleep(SIGNAL_SETTLES).await;
+        if *self.stops.borrow() > 0 {
+            sigmask::pass_on_stop();
+        }
+        let Err(e) = upgrade::become_again(Some(&handover), &self.pids);
+        tracing::error!(event = "restore_restarts", error = %e, "this program can't be executed again; ending, to be started again");
         ExitCode::from(EXIT_NO_RELEASE)
     }
 

@@ -218,6 +218,19 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// Whether what is on disk is wrong, not only out of reach: a backup mends it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            // SQLite's own word, and that of `sqlite/fault.rs`.
+            Self::Failed(why) | Self::Operation(why) => {
+                why.contains("malformed") || why.contains("damaged")
+            }
+            Self::Broken(_) | Self::Closed => false,
+        }
+    }
+}
+
 /// One durable act.
 #[derive(Debug, Clone)]
 pub enum Op {

@@ -16,6 +16,7 @@ pub mod logs;
 pub mod message;
 pub mod planned;
 pub mod reload;
+pub mod restore;
 pub mod resume;
 pub mod scale;
 pub mod status;

@@ -224,9 +224,7 @@ impl Engine {
                 "the file's own limits have changed: they are in force"
             );
         }
-        if self.overridden.is_none() {
-            self.limits = Limits::of(&self.config.bot_limits);
-        }
+        self.limits = self.limits_by_rule();
         self.dispatcher.configure(self.pool_facts());
         let slots_changed = old.bot_limits.max_concurrent_tasks_per_bot
             != self.config.bot_limits.max_concurrent_tasks_per_bot;
@@ -262,10 +260,35 @@ impl Engine {
         self.apply_plan();
     }
 
+    /// The limits that are in force now: none while the fleet waits, else an operator's, else the file's.
+    fn limits_by_rule(&self) -> Limits {
+        match (self.hold, &self.overridden) {
+            (Some(_), _) => Limits::new(0, 0),
+            (None, Some(wanted)) => Limits::new(wanted.min_bots, wanted.max_bots),
+            (None, None) => Limits::of(&self.config.bot_limits),
+        }
+    }
+
+    /// What the fleet waited for is over.
+    pub(super) fn unhold(&mut self) {
+        if self.hold.take().is_some() {
+            self.limits = self.limits_by_rule();
+            self.dispatcher.configure(self.pool_facts());
+            self.apply_plan();
+        }
+    }
+
     /// Why nothing new is taken, where it is so.
     pub(super) fn refusing(&self) -> Option<&'static str> {
         if self.is_stopping() {
-            return Some("the daemon is stopping");
+            return Some(if self.goes_on {
+                "a backup is being restored"
+            } else {
+                "the daemon is stopping"
+            });
+        }
+        if self.hold.is_some() {
+            return self.hold;
         }
         (self.limits.max == 0)
             .then_some("max_bots is 0 (drained): `deiactl resume` takes tasks again")
@@ -351,10 +374,7 @@ impl Engine {
         }
         self.overridden = wanted;
         let before = self.limits;
-        self.limits = match wanted {
-            Some(wanted) => Limits::new(wanted.min_bots, wanted.max_bots),
-            None => Limits::of(&self.config.bot_limits),
-        };
+        self.limits = self.limits_by_rule();
         tracing::info!(
             event = "limits_changed",
             min_bots = self.limits.min,

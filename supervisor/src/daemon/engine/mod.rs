@@ -123,6 +123,8 @@ pub struct Parts {
     pub condition: watch::Sender<Condition>,
     /// The service manager, where there is one.
     pub service: Option<Link>,
+    /// Why the fleet has to wait, at a start that has something to prove first.
+    pub hold: Option<&'static str>,
 }
 
 /// What the engine is made of.
@@ -191,6 +193,10 @@ pub struct Engine {
 
     limits: Limits,
     overridden: Option<fleet::Override>,
+    /// Why the fleet waits without bots, whatever its limits are.
+    hold: Option<&'static str>,
+    /// The end of the main loop is not the end of the daemon.
+    goes_on: bool,
     /// Bots that an operator has stopped.
     held: BTreeSet<String>,
     /// How often that has changed.
@@ -269,6 +275,7 @@ impl Engine {
             condition: parts.condition,
             service: parts.service,
         });
+        engine.hold = parts.hold;
         engine.begin(&mut committed, estate).await?;
         let _ = ready.send(());
 
@@ -342,6 +349,8 @@ impl Engine {
             store_fault: None,
             store_again_armed: false,
             overridden: None,
+            hold: None,
+            goes_on: false,
             held: BTreeSet::new(),
             held_turn: 0,
             last_scale_up: None,
@@ -388,6 +397,9 @@ impl Engine {
         self.load_held();
         self.take_over(committed, estate).await?;
         self.load_override();
+        if self.hold.is_some() {
+            self.limits = Limits::new(0, 0);
+        }
         self.begin_scaling();
         self.apply_plan();
         self.timers
@@ -449,6 +461,14 @@ impl Engine {
             Command::InterruptAll { reply } => self.interrupt_all_on_record(reply),
             Command::Leave => self.leave(),
             Command::Stop => self.stop(),
+            Command::StopToGoOn => {
+                self.goes_on = true;
+                self.stop();
+            }
+            Command::Unhold { reply } => {
+                self.unhold();
+                let _ = reply.send(());
+            }
         }
     }
 

@@ -64,7 +64,7 @@ impl Engine {
 
     /// A stop begins that ends by itself until then.
     pub(super) fn stopping_until(&mut self, deadline: Millis) {
-        if let Some(service) = &mut self.service {
+        if let Some(service) = self.service.as_mut().filter(|_| !self.goes_on) {
             service.stopped_by = deadline;
             self.extend_stop();
         }

@@ -2,13 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use deia::api::{BackupAnswer, BackupMeta, RecoveryStatus, VerifyAnswer};
+use deia::api::{
+    BackupAnswer, BackupMeta, BackupProgress, RecoveryStatus, RestoreAnswer, RestorePlan,
+    VerifyAnswer,
+};
 use deia::time::Timestamp;
+use tokio::sync::{Mutex, mpsc};
 
 use super::last_end::{self, LastEnd};
+use super::offline;
+use crate::backup::restore::{self, Journal, Source, Staged};
 use crate::backup::{self, Archives, Backups, Failure, Found, Kind, Order, Rules};
 use crate::daemon::home::Home;
 
@@ -20,7 +27,6 @@ const LABELS: [&str; 4] = ["registry", "queue", "bot_assignments", "full"];
 pub struct Desk(Arc<Parts>);
 
 /// What a desk works with.
-#[derive(Debug)]
 pub struct Parts {
     /// The paths.
     pub home: Home,
@@ -32,6 +38,71 @@ pub struct Parts {
     pub last_end: LastEnd,
     /// Why the store can't be used, where it can't.
     pub unusable: Option<String>,
+    /// Bounds of a restore, as the configuration has them.
+    pub bounds: Box<dyn Fn() -> Bounds + Send + Sync>,
+    /// Where a restore goes that is ready to be made.
+    pub ready: mpsc::Sender<Ready>,
+    /// Held while one is prepared, and for good once it is.
+    pub restoring: Arc<Mutex<()>>,
+    /// How far one is that is being prepared.
+    pub progress: Arc<std::sync::Mutex<Option<BackupProgress>>>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// What the configuration says of restores, and of backups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes a backup may inflate to.
+    pub max_bytes: u64,
+    /// There is a configuration file.
+    pub has_config: bool,
+    /// For the backup of what is there.
+    pub rules: Rules,
+}
+
+impl Bounds {
+    /// From the configuration.
+    pub fn new(persistence: &deia::config::Persistence, has_config: bool) -> Self {
+        Self {
+            max_bytes: persistence.restore_max_mb.saturating_mul(1 << 20),
+            has_config,
+            rules: Rules::from(persistence),
+        }
+    }
+}
+
+/// A restore that is ready to be made: everything is staged and checked.
+#[derive(Debug)]
+pub struct Ready(pub Staged);
+
+/// What is to be restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// One of the backups.
+    Backup(String),
+    /// An archive elsewhere.
+    File(PathBuf),
+    /// The state from before the last restore.
+    Undo,
+}
+
+/// Why nothing is restored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotRestored {
+    /// There is no such backup.
+    #[error("{0}")]
+    Unknown(String),
+    /// Another one is under way.
+    #[error("another restore is under way")]
+    Busy,
+    /// It is not fit; nothing was changed.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 impl Desk {
@@ -127,14 +198,131 @@ impl Desk {
         })
     }
 
+    /// Verifies what is to be restored and, without `dry_run`, has the daemon restore it: soon after this returns.
+    ///
+    /// # Errors
+    /// [`NotRestored`]; nothing was changed then.
+    pub async fn restore(
+        &self,
+        wanted: Wanted,
+        dry_run: bool,
+        by: String,
+        automatic: u32,
+    ) -> Result<RestoreAnswer, NotRestored> {
+        let this = self.clone();
+        // Who asked may hang up: what has begun comes to its end.
+        let restored =
+            tokio::spawn(async move { this.restore_now(wanted, dry_run, by, automatic).await });
+        restored
+            .await
+            .unwrap_or_else(|e| Err(NotRestored::Unfit(e.to_string())))
+    }
+
+    async fn restore_now(
+        &self,
+        wanted: Wanted,
+        dry_run: bool,
+        by: String,
+        automatic: u32,
+    ) -> Result<RestoreAnswer, NotRestored> {
+        let parts = &self.0;
+        let under_way = parts.restoring.clone().try_lock_owned();
+        let under_way = under_way.map_err(|_| NotRestored::Busy)?;
+        let bounds = (parts.bounds)();
+        let rules = restore::Rules {
+            max_bytes: bounds.max_bytes,
+            has_config: bounds.has_config,
+            by: by.clone(),
+            automatic,
+        };
+        let (home, archives) = (parts.home.clone(), parts.archives.clone());
+        let shown = parts.progress.clone();
+        let staged = tokio::task::spawn_blocking(move || {
+            let source = source(&home, &archives, &wanted)?;
+            let mut progress = |done_bytes, total_bytes| {
+                let step = "restoring".to_owned();
+                let now = BackupProgress {
+                    step,
+                    done_bytes,
+                    total_bytes,
+                };
+                *shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+            };
+            let staged = restore::stage(&home, &source, &rules, &mut progress);
+            *shown.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            staged.map_err(NotRestored::Unfit)
+        });
+        let staged = staged
+            .await
+            .map_err(|e| NotRestored::Unfit(e.to_string()))?;
+        let mut staged = staged.inspect_err(|why| {
+            tracing::warn!(event = "restore_refused", reason = %why, "nothing was changed");
+        })?;
+        let plan = staged.plan.clone();
+        let mut answer = RestoreAnswer {
+            success: true,
+            restore_id: String::new(),
+            dry_run,
+            data: data_of(&plan),
+            message: "every byte and every row of it was checked; nothing was changed".into(),
+            plan,
+            timestamp: Timestamp::now(),
+        };
+        if dry_run {
+            tracing::info!(
+                event = "restore_verified",
+                backup_id = answer.plan.backup.backup_id,
+                "a restore was tried; nothing was changed"
+            );
+            // Its directory goes.
+            drop(tokio::task::spawn_blocking(move || drop(staged)).await);
+            return Ok(answer);
+        }
+        if let Some(backups) = &parts.backups {
+            let order = Order::new(Kind::BeforeRestore, by.as_str());
+            if let Err(why) = backups.create(order, bounds.rules).await {
+                // It is kept as it is, too.
+                tracing::warn!(event = "restore_without_backup", reason = %why, "there is no backup of the present state; the state itself is kept");
+            }
+        }
+        let renewed = tokio::task::spawn_blocking(move || {
+            let renewed = staged.renew();
+            (staged, renewed)
+        });
+        let (staged, renewed) = renewed
+            .await
+            .map_err(|e| NotRestored::Unfit(e.to_string()))?;
+        renewed.map_err(NotRestored::Unfit)?;
+        tracing::warn!(
+            event = "restore_started",
+            restore_id = staged.restore_id(),
+            backup_id = answer.plan.backup.backup_id,
+            by,
+            tasks_dropped = answer.plan.tasks_dropped,
+            tasks_run_again = answer.plan.tasks_run_again,
+            "a backup is restored: the bots are stopped first"
+        );
+        answer.restore_id = staged.restore_id().to_owned();
+        answer.message = "checked; the daemon stops its bots, swaps the store and goes on".into();
+        let sent = parts.ready.send(Ready(staged)).await;
+        sent.map_err(|_| NotRestored::Unfit("the daemon is stopping".into()))?;
+        // There is no way back from here but an end of this process.
+        std::mem::forget(under_way);
+        Ok(answer)
+    }
+
     /// How it stands with backups and restores.
     ///
     /// # Errors
     /// The folder can't be read.
     pub async fn status(&self) -> io::Result<RecoveryStatus> {
-        let archives = self.0.archives.clone();
-        let found = tokio::task::spawn_blocking(move || archives.list());
-        let found = found.await.map_err(io::Error::other)??;
+        let (archives, journal) = (self.0.archives.clone(), self.0.home.restore_journal());
+        let looked = tokio::task::spawn_blocking(move || {
+            // One that can't be read is said at the start.
+            let journal = Journal::read(&journal).ok().flatten();
+            archives.list().map(|found| (found, journal))
+        });
+        let (found, journal) = looked.await.map_err(io::Error::other)??;
         let good = || found.iter().filter(|one| one.manifest.is_ok());
         let is_point = |one: &&Found| is_restore_point(one);
         let mut backups_by_type: BTreeMap<String, u64> = BTreeMap::new();
@@ -165,8 +353,19 @@ impl Desk {
             latest_age_seconds: good().next().map(|one| now.seconds_since(one.at).max(0.0)),
             next_backup: summary.as_ref().and_then(|summary| summary.next_due),
             last_error: summary.and_then(|summary| summary.last_error),
-            progress: self.0.backups.as_ref().and_then(Backups::progress),
-            last_restore: None,
+            progress: self
+                .0
+                .backups
+                .as_ref()
+                .and_then(Backups::progress)
+                .or_else(|| {
+                    let progress = &self.0.progress;
+                    progress
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .clone()
+                }),
+            last_restore: journal.map(|journal| journal.view()),
             recovery_mode: self.0.unusable.clone(),
             home: self.0.home.root.display().to_string(),
             pid: std::process::id(),
@@ -182,6 +381,29 @@ impl Desk {
         let marked = tokio::task::spawn_blocking(move || last_end::mark(&home, &by));
         marked.await.map_err(io::Error::other)?
     }
+}
+
+fn source(home: &Home, archives: &Archives, wanted: &Wanted) -> Result<Source, NotRestored> {
+    match wanted {
+        Wanted::Backup(id) => archives
+            .find(id)
+            .map(|found| Source::Archive(Box::new(found)))
+            .ok_or_else(|| NotRestored::Unknown(format!("Backup {id} not found"))),
+        Wanted::File(path) => offline::file(path)
+            .map(|found| Source::Archive(Box::new(found)))
+            .map_err(NotRestored::Unknown),
+        Wanted::Undo => restore::newest_kept(home)
+            .map(Source::Kept)
+            .ok_or_else(|| NotRestored::Unknown("there is no state from before a restore".into())),
+    }
+}
+
+/// What the original answered its data in: counts of what is in the backup.
+fn data_of(plan: &RestorePlan) -> BTreeMap<String, serde_json::Value> {
+    let tasks = plan.backup.tasks.iter();
+    tasks
+        .map(|(status, count)| (status.clone(), (*count).into()))
+        .collect()
 }
 
 /// Whether it was made to come back to.

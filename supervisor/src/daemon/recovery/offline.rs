@@ -1,17 +1,19 @@
 //! `deia recover`: backups and restores without a daemon. `deiactl` runs it where none answers. Prints one JSON
 //! document, the API's own.
 
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use deia::api::{ApiError, BackupHistory, VerifyAnswer};
+use deia::api::{ApiError, BackupHistory, RestoreAnswer, VerifyAnswer};
 use deia::config::Persistence;
 use deia::time::Timestamp;
 use serde::Serialize;
 
+use crate::backup::restore::{self, Source};
 use crate::backup::{Archives, ENDING, Found, is_id, read};
 use crate::daemon::home::Home;
 use crate::settings::{Overrides, Settings};
@@ -42,6 +44,18 @@ enum Verb {
         /// Its name or its file; the newest one where nothing is said.
         which: Option<String>,
     },
+    /// Restore a backup.
+    Restore {
+        /// Its name or its file.
+        #[arg(required_unless_present = "undo")]
+        which: Option<String>,
+        /// Only verify, and say what would be.
+        #[arg(long)]
+        dry_run: bool,
+        /// Go back to the state from before the last restore.
+        #[arg(long)]
+        undo: bool,
+    },
 }
 
 /// Does it.
@@ -58,6 +72,16 @@ pub fn recover(arguments: &RecoverArgs) -> ExitCode {
 
 fn done(arguments: &RecoverArgs) -> Result<ExitCode, String> {
     let home = home(arguments)?;
+    // The lock first: from here on no daemon begins.
+    if let Verb::Restore {
+        dry_run,
+        undo,
+        which,
+    } = &arguments.verb
+    {
+        let which = which.as_deref().filter(|_| !undo);
+        return restore(arguments, &home, which, *dry_run);
+    }
     let archives = Archives::new(home.backups());
     match &arguments.verb {
         Verb::List { limit } => {
@@ -71,6 +95,7 @@ fn done(arguments: &RecoverArgs) -> Result<ExitCode, String> {
                 timestamp: Timestamp::now(),
             })
         }
+        Verb::Restore { .. } => Ok(ExitCode::FAILURE),
         Verb::Verify { which } => {
             let begun = Instant::now();
             let found = find(&archives, which.as_deref())?;
@@ -91,10 +116,95 @@ fn done(arguments: &RecoverArgs) -> Result<ExitCode, String> {
     }
 }
 
+fn restore(
+    arguments: &RecoverArgs,
+    home: &Home,
+    which: Option<&str>,
+    dry_run: bool,
+) -> Result<ExitCode, String> {
+    let named = |e: io::Error| e.to_string();
+    home.create().map_err(named)?;
+    let _lock = home.lock().map_err(named)?;
+    // One that was cut short comes first, or is not known any more.
+    restore::swap(home).map_err(named)?;
+    let archives = Archives::new(home.backups());
+    let source = match which {
+        Some(which) => Source::Archive(Box::new(find(&archives, Some(which))?)),
+        None => Source::Kept(
+            restore::newest_kept(home).ok_or("there is no state from before a restore")?,
+        ),
+    };
+    let settings = Settings::load(&home.root, arguments.config.clone(), Overrides::default());
+    let persistence = settings.as_ref().map_or_else(
+        |_| Persistence::default(),
+        |s| s.current().persistence.clone(),
+    );
+    let has_config = settings.map_or(true, |s| s.status(Timestamp::now()).config_file.is_some());
+    let rules = restore::Rules {
+        max_bytes: persistence.restore_max_mb.saturating_mul(1 << 20),
+        has_config,
+        by: format!(
+            "uid {} without a daemon",
+            rustix::process::getuid().as_raw()
+        ),
+        automatic: 0,
+    };
+    let mut staged = restore::stage(home, &source, &rules, &mut |_, _| ())?;
+    let plan = staged.plan.clone();
+    let mut answer = RestoreAnswer {
+        success: true,
+        restore_id: String::new(),
+        dry_run,
+        data: Default::default(),
+        message: "every byte and every row of it was checked; nothing was changed".into(),
+        plan,
+        timestamp: Timestamp::now(),
+    };
+    if !dry_run {
+        staged.renew()?;
+        answer.restore_id = staged.restore_id().to_owned();
+        staged.commit(home)?;
+        restore::swap(home).map_err(named)?;
+        answer.message = "restored; the next daemon checks it and goes on with it".into();
+    }
+    give_to_owner(home).map_err(named)?;
+    print(&answer)
+}
+
+/// What root has made is the daemon's user's, or the daemon could not open it.
+fn give_to_owner(home: &Home) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, lchown};
+    let owner = fs::metadata(home.deia())?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    let mut left = vec![
+        home.restore_journal(),
+        home.state.clone(),
+        home.config.clone(),
+        home.backups(),
+        home.deia().join("run"),
+    ];
+    left.extend(restore::newest_kept(home));
+    while let Some(path) = left.pop() {
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        if meta.uid() == 0 {
+            lchown(&path, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        if meta.is_dir() {
+            left.extend(fs::read_dir(&path)?.flatten().map(|entry| entry.path()));
+        }
+    }
+    Ok(())
+}
+
 /// The paths of this home, as its daemon would have them.
 pub(super) fn home(arguments: &RecoverArgs) -> Result<Home, String> {
     let root = std::path::absolute(&arguments.home).map_err(|e| e.to_string())?;
-    if !root.join(".deia").is_dir() {
+    let may_be_new = matches!(arguments.verb, Verb::Restore { .. }) && root.is_dir();
+    if !may_be_new && !root.join(".deia").is_dir() {
         return Err(format!(
             "{} is no home of a deia (there is no .deia): name it with --home DIR",
             root.display()

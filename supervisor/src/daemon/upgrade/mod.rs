@@ -42,7 +42,7 @@ pub use guard::{GuardArgs, guard};
 pub use handover::{HANDOVER_VARIABLE, Handover, Sockets};
 pub use ledger::Attempt;
 pub use releases::{AtStart, Releases, at_start, invoked_path, own_name};
-pub use switch::{Departure, become_pinned, go_back};
+pub use switch::{Departure, become_again, become_pinned, go_back};
 
 use super::command::Command;
 use crate::audit::{Actor, Entry};

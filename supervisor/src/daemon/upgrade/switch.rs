@@ -159,3 +159,12 @@ fn environment(given: Given) -> io::Result<Vec<CString>> {
 pub fn become_pinned(release: &Path) -> io::Result<Infallible> {
     become_release(release, None, &BotPids::default())
 }
+
+/// This very program again, in this process: what a restore has prepared is done at its start.
+///
+/// # Errors
+/// When it can't be executed; this process goes on then.
+pub fn become_again(handover: Option<&Handover>, pids: &BotPids) -> io::Result<Infallible> {
+    // Also where the file at its path is another by now: that would be an upgrade.
+    become_release(Path::new("/proc/self/exe"), handover, pids)
+}

@@ -307,6 +307,7 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(config::check_reload))
         .routes(routes!(recovery::backup))
         .routes(routes!(recovery::verify))
+        .routes(routes!(recovery::restore))
         .routes(routes!(recovery::restore_point))
         .routes(routes!(recovery::mark_shutdown))
         .routes(routes!(upgrade::upgrade));

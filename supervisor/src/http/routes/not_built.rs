@@ -17,7 +17,6 @@ pub const MARK: &str = "x-not-implemented";
 
 const HEALTH: &str = "health monitoring and alerts";
 const MONITORING: &str = "monitoring";
-const RECOVERY: &str = "backup and restore";
 const EXTERNAL: &str = "external bots";
 
 use HttpMethod::{Get, Post};
@@ -34,7 +33,6 @@ const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Get, "/api/dashboard/health", Read, HEALTH),
     (Get, "/api/dashboard/alerts", Read, HEALTH),
     (Post, "/api/dashboard/alerts/{id}/resolve", Admin, HEALTH),
-    (Post, "/api/disaster-recovery/restore/{id}", Admin, RECOVERY),
     (Get, "/api/monitoring/process/{bot_id}", Read, MONITORING),
     (Get, "/api/monitoring/process/all/health", Read, MONITORING),
     (

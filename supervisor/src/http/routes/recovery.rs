@@ -7,12 +7,13 @@ use deia::api::{
     RecoveryStatus, RestorePointAnswer, RestorePointDetails, RestorePointRequest, RestorePointView,
     VerifyAnswer,
 };
+use deia::api::{RestoreAnswer, RestoreQuery};
 use deia::time::Timestamp;
 
 use super::Shared;
 use crate::backup::{Failure, Kind, Order, Rules};
 use crate::daemon::recovery::Desk;
-use crate::daemon::recovery::desk::{is_restore_point, label};
+use crate::daemon::recovery::desk::{NotRestored, Wanted, is_restore_point, label};
 use crate::http::caller::Caller;
 use crate::http::error::ApiFailure;
 use crate::http::extract::{OptionalJsonBody, PathArgs, QueryArgs};
@@ -143,6 +144,38 @@ pub async fn restore_point(
 
 /// The source of one that a person asked for.
 const MANUAL: &str = "restore-point-manual";
+
+/// Restores a backup: verifies every byte and row of it, makes a backup of what is there, stops the bots, swaps the store and
+/// goes on, in the same process. Answered when everything is checked and staged and the restore begins; how it went,
+/// `GET /api/disaster-recovery/status` says in `last_restore`. With `dry_run` nothing is changed. `undo` as the id
+/// restores the state from before the last restore.
+#[utoipa::path(post, path = "/api/disaster-recovery/restore/{id}", tag = "recovery", params(("id" = String, Path, description = "The backup; `undo`; anything with `file`"), RestoreQuery), responses(
+    (status = 200, body = RestoreAnswer),
+    (status = 404, body = deia::api::ApiError),
+    (status = 409, body = deia::api::ApiError, description = "It is not fit, and why; or another one is under way. Nothing was changed"),
+    (status = 422, body = deia::api::ValidationErrors),
+))]
+pub async fn restore(
+    State(desk): State<Desk>,
+    caller: Caller,
+    PathArgs(id): PathArgs<String>,
+    QueryArgs(query): QueryArgs<RestoreQuery>,
+) -> Result<Json<RestoreAnswer>, ApiFailure> {
+    let wanted = match (query.file, id.as_str()) {
+        (Some(file), _) => Wanted::File(file.into()),
+        (None, "undo") => Wanted::Undo,
+        (None, _) => Wanted::Backup(id.clone()),
+    };
+    let dry_run = query.dry_run.unwrap_or(false);
+    desk.restore(wanted, dry_run, caller.to_string(), 0)
+        .await
+        .map(Json)
+        .map_err(|why| match &why {
+            NotRestored::Unknown(_) => ApiFailure::not_found(why.to_string()),
+            NotRestored::Busy => ApiFailure::conflict("restore_under_way", why.to_string()),
+            NotRestored::Unfit(_) => ApiFailure::conflict("not_fit", why.to_string()),
+        })
+}
 
 /// What a restore point is.
 #[utoipa::path(get, path = "/api/disaster-recovery/restore-point/{id}", tag = "recovery", params(("id" = String, Path, description = "The restore point")), responses(

@@ -13,6 +13,7 @@
 //! never an answer (`sum.rs`). A file that does not open is never changed (`open.rs`).
 
 mod audit;
+mod carry;
 mod checkpointer;
 mod codes;
 mod engine;
@@ -49,6 +50,7 @@ use deia::time::Timestamp;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
+pub use carry::{Carried, Difference};
 use checkpointer::Checkpointer;
 pub use error::OpenError;
 use migrate::{MIGRATIONS, Migration};
@@ -157,6 +159,24 @@ impl SqliteStore {
                 Err(OpenError::Engine { path, detail })
             })
         })
+    }
+
+    /// Puts what a restore does not turn back (audit, nonces, revocations) from the store at `old` into the one at
+    /// `restored`; no process has either open. All of it or none. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the restored store is then as it was.
+    pub fn carry_forward(restored: &Path, old: &Path) -> Result<Carried, OpenError> {
+        carry::carry(restored, old)
+    }
+
+    /// What a restore of the store at `other`, which is not in use, in the place of the one at `present`, which may be,
+    /// comes to. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`], where one of them can't be read.
+    pub fn difference(present: &Path, other: &Path) -> Result<Difference, OpenError> {
+        carry::difference(present, other)
     }
 
     /// Copies the store at `from`, which may be in use, to `to`, where nothing may be: consistent, as it was

@@ -183,6 +183,11 @@ fn every_row(conn: &Connection, schema_version: i64) -> Result<StatusCounts, Fau
 
 /// Immutable: SQLite takes no lock, looks for no log and makes no files.
 fn immutable_uri(path: &Path) -> String {
+    uri(path, "immutable=1")
+}
+
+/// A file's name for SQLite, and how it is opened.
+pub(super) fn uri(path: &Path, how: &str) -> String {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt as _;
     let mut uri = String::from("file:");
@@ -194,6 +199,7 @@ fn immutable_uri(path: &Path) -> String {
             byte => drop(write!(uri, "%{byte:02x}")),
         }
     }
-    uri.push_str("?immutable=1");
+    uri.push('?');
+    uri.push_str(how);
     uri
 }
