@@ -137,6 +137,8 @@ pub const DURABLE_FILES: &[&str] = &[
     // How the last daemon ended.
     "shutdown.marker",
     "restore.json",
+    "alerts.json",
+    "webhook.key",
     // Of task files, and of releases.
     "ledger.jsonl",
     "ledger.json",

@@ -74,7 +74,7 @@ fn way(point: &str) -> (Way, u32) {
     let behind = point.split_once('/').map_or("", |(_, file)| file);
     match (point.split('.').next().unwrap(), behind) {
         (_, "fleet.key") => (Way::Start, 1),
-        (_, "clocks.json") => (Way::Start, 1),
+        (_, "clocks.json" | "alerts.json" | "webhook.key") => (Way::Start, 1),
         (_, "audit-head.json") => (Way::Start, 1),
         (_, "last-good.yaml") => (Way::Load(Act::Reload), 3),
         (_, "limits-override.json") => (Way::Load(Act::Scale), 3),
@@ -149,6 +149,7 @@ fn stories(seed: u64) -> Vec<Vec<String>> {
         (
             !point.ends_with("fleet.key"),
             point.ends_with("clocks.json"),
+            point.ends_with("alerts.json") || point.ends_with("webhook.key"),
         )
     });
     upgrades.sort_by_key(|point| !point.starts_with("upgrade.kept"));
@@ -293,7 +294,9 @@ fn start_again(daemon: &mut Daemon, told: &mut Told) {
 
 const RULES: &str = "supervision: {stop_timeout_seconds: 2, backoff_seconds: [0.01, 0.1], poison_after: 1000, \
     restart_intensity: {max: 1000, seconds: 60}}\n\
-    feature_flags: {request_validation_enabled: false}\n";
+    feature_flags: {request_validation_enabled: false}\n\
+    thresholds: {memory_warning_percent: 0.001}\n\
+    alerts: {webhook_url: \"http://127.0.0.1:1/\"}\n";
 
 /// The first start on a home, again and again: it comes a little further each time.
 fn starts(points: &[String], seed: u64) -> Told {

@@ -95,6 +95,9 @@ pub struct ValidationCounts {
 /// Where the configuration came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigSource {
+    /// `file`, `last_good` where the file was refused, or `defaults`.
+    #[serde(default)]
+    pub source: String,
     /// The file; null for built-in defaults.
     pub file: Option<String>,
     /// Counts applied ones.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::api::{AlertLevel, AlertList, ResolveAnswer};
+
 use super::http::{ANSWER_TIMEOUT, Call, Client, Reply, retry_after, segment, with_query};
 use super::{ClientError, OutputStream, Refusal};
 use crate::api::{
@@ -268,6 +270,19 @@ impl Client {
     /// `POST /api/scaling/limits`.
     pub async fn set_limits(&self, request: &LimitsRequest) -> Answer<LimitsAnswer> {
         self.post("/api/scaling/limits", request).await
+    }
+
+    /// `GET /api/dashboard/alerts`.
+    pub async fn alerts(&self, level: Option<AlertLevel>) -> Answer<AlertList> {
+        let values = [("level", level.map(|level| level.as_str().to_owned()))];
+        self.get(&with_query("/api/dashboard/alerts", &values))
+            .await
+    }
+
+    /// `POST /api/dashboard/alerts/{id}/resolve`.
+    pub async fn resolve_alert(&self, id: &str) -> Answer<ResolveAnswer> {
+        let path = format!("/api/dashboard/alerts/{}/resolve", segment(id));
+        self.call(Call::post(&path)).await
     }
 
     /// `GET /api/config/current`.

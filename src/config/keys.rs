@@ -47,8 +47,6 @@ const fn words(words: &'static [&'static str]) -> Rule {
     }
 }
 
-const HEALTH: &str = "comes with health and alerts";
-const DEGRADE: &str = "comes with degraded operation";
 const TELEMETRY: &str = "comes with metrics and traces";
 const PORTS: &str = "bots use a local socket, not ports";
 const POSTGRES: &str = "comes with PostgreSQL as the store";
@@ -59,13 +57,13 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; environment, Rule::Text, "`production`, `staging`, `development`, ...; free text."),
     key!(Config; debug, Rule::Switch, "More detail in logs: the same as `log_level: DEBUG`."),
     key!(Config; log_level, words(&["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]), "The least severe level that is logged."),
-    key!(Config; thresholds.cpu_warning_percent, FRACTION, "Host CPU that raises a warning; a fraction.").not_yet(HEALTH),
-    key!(Config; thresholds.cpu_critical_percent, FRACTION, "Host CPU that raises a critical alert; a fraction.").not_yet(HEALTH),
-    key!(Config; thresholds.memory_warning_percent, FRACTION, "Host memory that raises a warning; a fraction.").not_yet(HEALTH),
-    key!(Config; thresholds.memory_critical_percent, FRACTION, "Host memory that raises a critical alert; a fraction.").not_yet(HEALTH),
-    key!(Config; thresholds.queue_backlog_threshold, whole(0, u64::MAX), "Queued tasks past which an alert is raised.").not_yet(HEALTH),
-    key!(Config; thresholds.bot_failure_threshold, FRACTION, "Success rate below which bots are said to fail; a fraction.").not_yet(HEALTH),
-    key!(Config; thresholds.message_failure_threshold, whole(0, u64::MAX), "Undelivered messages from which on an alert is raised.").not_yet(HEALTH),
+    key!(Config; thresholds.cpu_warning_percent, FRACTION, "Host CPU that raises a warning; a fraction."),
+    key!(Config; thresholds.cpu_critical_percent, FRACTION, "Host CPU that raises a critical alert; a fraction."),
+    key!(Config; thresholds.memory_warning_percent, FRACTION, "Host memory that raises a warning; a fraction."),
+    key!(Config; thresholds.memory_critical_percent, FRACTION, "Host memory that raises a critical alert; a fraction."),
+    key!(Config; thresholds.queue_backlog_threshold, whole(0, u64::MAX), "Queued tasks from which on an alert is raised; 0 is 1."),
+    key!(Config; thresholds.bot_failure_threshold, FRACTION, "Share of attempts that succeed below which bots are said to fail; a fraction. Of the last ten minutes, where five attempts ended in them."),
+    key!(Config; thresholds.message_failure_threshold, whole(0, u64::MAX), "Messages that expired within an hour, from which on an alert is raised; 0 is 1."),
     key!(Config; bot_limits.min_bots, whole(0, MAX_BOTS), "Bots that run at least, over all pools; what the pools do not ask for goes to the first one."),
     key!(Config; bot_limits.max_bots, whole(0, MAX_BOTS), "Bots that run at most, over all pools. 0: refuse new tasks, finish what runs, stop the bots."),
     key!(Config; bot_limits.max_concurrent_tasks_per_bot, whole(1, 1000), "Tasks at once in one bot, where its pool says nothing."),
@@ -73,15 +71,15 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; bot_limits.port_range_end, whole(1024, 65_535), "Last port of the original's bots.").no_effect(PORTS),
     key!(Config; timeouts.task_timeout_seconds, WHOLE_SECONDS, "Seconds one attempt at a task may take, unless the task names its own."),
     key!(Config; timeouts.message_ttl_seconds, WHOLE_SECONDS, "Seconds a message may wait to be read, unless it names its own; then it expires."),
-    key!(Config; timeouts.bot_health_check_interval_seconds, WHOLE_SECONDS, "Seconds between two health samples.").not_yet(HEALTH),
+    key!(Config; timeouts.bot_health_check_interval_seconds, WHOLE_SECONDS, "Seconds between two health samples."),
     key!(Config; timeouts.scaling_evaluation_interval_seconds, WHOLE_SECONDS, "Seconds between two scaling evaluations. A task that no running bot can take does not wait for the next one."),
     key!(Config; timeouts.config_reload_check_interval_seconds, WHOLE_SECONDS, "Seconds after which a changed file is noticed at the latest."),
     key!(Config; feature_flags.messaging_enabled, Rule::Switch, "Messages between bots. Off: none are accepted; those there are can be read."),
     key!(Config; feature_flags.adaptive_scheduling_enabled, Rule::Switch, "What was learned of bots steers routing. Off: it is learned, and load and success alone decide."),
-    key!(Config; feature_flags.health_monitoring_enabled, Rule::Switch, "Health samples and alerts.").not_yet(HEALTH),
+    key!(Config; feature_flags.health_monitoring_enabled, Rule::Switch, "Health samples, alerts, and what is switched off for a while. Off: nothing is looked at, and `/api/dashboard/health` says `disabled`."),
     key!(Config; feature_flags.auto_scaling_enabled, Rule::Switch, "Bots are added and removed by load, within the limits. Off: only the limits, the pools' `min` and steps by hand decide; a pool without a minimum gets no bot by itself."),
     key!(Config; feature_flags.audit_logging_enabled, Rule::Switch, "The audit trail."),
-    key!(Config; feature_flags.graceful_degradation_enabled, Rule::Switch, "Degrade by steps when backends are down.").not_yet(DEGRADE),
+    key!(Config; feature_flags.graceful_degradation_enabled, Rule::Switch, "Do without something for a while when the host or the bots are in trouble, and let tasks wait while no model server answers. Off: such a task fails and is tried again, like any other."),
     key!(Config; feature_flags.request_validation_enabled, Rule::Switch, "Look for dangerous content in tasks and messages; what follows is each pool's `request_validation`."),
     key!(Config; feature_flags.performance_profiling_enabled, Rule::Switch, "Timings in the log.").not_yet(TELEMETRY),
     key!(Config; learning.learning_rate, Rule::Number { min: 0.0, max: 1.0, ends: Ends::Excluded }, "Weight of a new sample in the moving averages."),
@@ -139,7 +137,7 @@ pub static KEYS: &[Key<Config>] = &[
     key!(Config; http.header_timeout_seconds, SECONDS, "Seconds a client may take for a request's head."),
     key!(Config; rate_limits.requests_per_minute, whole(0, 1_000_000_000), "Requests a minute per token, else per peer address; 0: no limit.").not_yet("comes with rate limits"),
     key!(Config; rate_limits.failed_auth_per_minute, whole(0, 1_000_000_000), "Refused credentials a minute per peer address; 0: no limit.").not_yet("comes with rate limits"),
-    key!(Config; alerts.webhook_url, Rule::Optional(&Rule::Url), "Alerts are sent there too.").not_yet(HEALTH),
+    key!(Config; alerts.webhook_url, Rule::Optional(&Rule::Url), "Each change of an alert is sent there too, signed; see API.md."),
     key!(Config; logging.max_file_mb, whole(1, 1_000_000), "MiB after which a log file is rotated."),
     key!(Config; logging.keep_files, whole(0, 10_000), "Rotated files that are kept of each."),
     key!(Config; logging.max_total_mb, whole(1, 1_000_000_000), "MiB of log files, over all; the oldest go first."),

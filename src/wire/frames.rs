@@ -203,6 +203,8 @@ pub enum FailureKind {
     TimedOut,
     /// It can't work however often it is tried: a program that does not exist, a missing model.
     Permanent,
+    /// No connection to any of the model servers there are: nobody has heard of the task.
+    Unreachable,
 }
 
 /// What an answer cost.

@@ -7,6 +7,7 @@
 //!   logs     what is written for people            usage     what processes and the host use
 //!   demo     a fleet that shows itself              hive      tasks and answers as files
 //!   backup   backups and restores                   audit     who did what, as a chain that shows changes
+//!   health   how the fleet is, and what is said about it
 //! ```
 
 pub mod audit;
@@ -17,6 +18,7 @@ pub mod demo;
 pub mod durable;
 pub mod fleet;
 pub mod fuzz;
+pub mod health;
 pub mod hive;
 pub mod http;
 pub mod logs;

@@ -88,7 +88,30 @@ impl Default for Probed {
     }
 }
 
+/// The host, in figures and shares.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct HostUse {
+    /// Shares.
+    pub host: Host,
+    /// Bytes of memory; 0 where the operating system does not tell.
+    pub memory_total: u64,
+    /// Bytes of it that programs could still have.
+    pub memory_available: u64,
+}
+
 impl HostProbe {
+    /// Like [`HostProbe::sample`], with figures, on this thread.
+    pub fn look_whole(&self) -> HostUse {
+        let host = self.look();
+        let probed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let system = probed.system.as_ref();
+        HostUse {
+            host,
+            memory_total: system.map_or(0, System::total_memory),
+            memory_available: system.map_or(0, System::available_memory),
+        }
+    }
+
     /// Memory in use now, and CPU since the look before: from the second look on, and no more often than
     /// the kernel's counters allow.
     pub async fn sample(&self) -> Host {

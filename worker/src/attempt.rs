@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::backends::{Answer, Backend, Context, Failure, Job, command};
+use crate::breaker::Breaker;
 use crate::confine::cage::Cage;
 use crate::log;
 use crate::sink::Sink;
@@ -25,8 +26,8 @@ const MAX_ERROR_BYTES: usize = 4096;
 #[derive(Debug)]
 pub struct Bot {
     context: Context,
-    /// The backend, then its fallbacks. Never empty.
-    backends: Vec<Backend>,
+    /// The backend, then its fallbacks, with what is known of each. Never empty.
+    backends: Vec<(Backend, Breaker)>,
     reaper: Reaper,
 }
 
@@ -53,7 +54,9 @@ impl Bot {
                 own: welcome.places.own,
                 cage: cage.map(Arc::new),
             },
-            backends: specs.map(Backend::new).collect(),
+            backends: specs
+                .map(|spec| (Backend::new(spec), Breaker::default()))
+                .collect(),
             reaper,
         }
     }
@@ -105,11 +108,29 @@ impl Bot {
             content: &job.content,
         };
         let mut failures: Vec<(&str, Failure)> = Vec::new();
-        for backend in &self.backends {
+        for (place, (backend, breaker)) in self.backends.iter().enumerate() {
+            let is_last = place + 1 == self.backends.len();
+            // Where all are away, the last one is asked all the same: somebody has to find out.
+            if !is_last && !breaker.allows(Instant::now()) {
+                let away = "left out: it could not be reached a moment ago";
+                failures.push((backend.kind(), Failure::unreachable(away)));
+                continue;
+            }
             match backend.run(&self.context, view, tree, sink).await {
-                Ok(answer) => return Ok((answer, backend.kind())),
+                Ok(answer) => {
+                    breaker.reached();
+                    return Ok((answer, backend.kind()));
+                }
                 Err(failure) => {
-                    let next = failure.kind == FailureKind::Unavailable && sink.said() == 0;
+                    match failure.kind {
+                        FailureKind::Unreachable => breaker.unreached(Instant::now()),
+                        _ => breaker.reached(),
+                    }
+                    let elsewhere = matches!(
+                        failure.kind,
+                        FailureKind::Unavailable | FailureKind::Unreachable
+                    );
+                    let next = elsewhere && sink.said() == 0;
                     failures.push((backend.kind(), failure));
                     if !next {
                         break;
@@ -154,11 +175,16 @@ fn outcome(ended: Ended, truncated: bool, timeout_ms: u64) -> Outcome {
     }
 }
 
-/// One failure of several: the last one's kind decides, since the last one had the last chance.
+/// One failure of several: the last one's kind decides, since the last one had the last chance. Only
+/// where none was reached is it said that none was.
 fn summed_up(failures: &[(&str, Failure)]) -> Failure {
-    let kind = failures
-        .last()
-        .map_or(FailureKind::Permanent, |(_, failure)| failure.kind);
+    let kinds = || failures.iter().map(|(_, failure)| failure.kind);
+    let kind = match kinds().next_back() {
+        Some(FailureKind::Unreachable) if kinds().any(|kind| kind != FailureKind::Unreachable) => {
+            FailureKind::Unavailable
+        }
+        last => last.unwrap_or(FailureKind::Permanent),
+    };
     let error = match failures {
         [(_, only)] => only.error.clone(),
         several => several
@@ -201,6 +227,12 @@ mod tests {
         ]);
         assert_eq!(got.kind, FailureKind::Permanent);
         assert_eq!(got.error, "ollama: down; then command: no such program");
+        let none = failure(FailureKind::Unreachable, "refused");
+        let busy = failure(FailureKind::Unavailable, "busy");
+        let got = summed_up(&[("ollama", busy), ("openai", none.clone())]);
+        assert_eq!(got.kind, FailureKind::Unavailable, "one was reached");
+        let got = summed_up(&[("ollama", none.clone()), ("openai", none)]);
+        assert_eq!(got.kind, FailureKind::Unreachable);
         let got = summed_up(&[("ollama", failure(FailureKind::Backend, "bad"))]);
         assert_eq!(got.error, "bad");
     }

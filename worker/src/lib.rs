@@ -23,6 +23,7 @@ pub mod attempt;
 pub mod backends;
 pub mod beat;
 pub mod bootstrap;
+pub mod breaker;
 pub mod confine;
 pub mod faults;
 pub mod log;

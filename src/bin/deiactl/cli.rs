@@ -89,6 +89,8 @@ pub enum Verb {
     Bench(verbs::bench::Bench),
     /// Send and read messages between bots
     Message(verbs::message::Message),
+    /// Show and resolve alerts
+    Alerts(verbs::alerts::Alerts),
     /// Make, list and verify backups of the daemon's state
     Backup(verbs::backup::Backup),
     /// Query and verify the audit trail
@@ -99,8 +101,6 @@ pub enum Verb {
     Doctor(verbs::doctor::Doctor),
     /// Print a shell's completion script
     Completions(verbs::completions::Completions),
-    /// Show and resolve alerts (not implemented yet)
-    Alerts(verbs::planned::Planned),
     /// Go back to the previous version and state (not implemented yet)
     Rollback(verbs::planned::Planned),
     /// Create, list and revoke API tokens (not implemented yet)
@@ -134,10 +134,10 @@ impl Verb {
             Self::Message(verb) => verb.run(context).await,
             Self::Backup(verb) => verb.run(context).await,
             Self::Audit(verb) => verb.run(context).await,
+            Self::Alerts(verb) => verb.run(context).await,
             Self::Restore(verb) => verb.run(context).await,
             Self::Doctor(verb) => verb.run(context).await,
             Self::Completions(verb) => verb.run(context),
-            Self::Alerts(verb) => verb.run("alerts"),
             Self::Rollback(verb) => verb.run("rollback"),
             Self::Token(verb) => verb.run("token"),
             Self::Preflight(verb) => verb.run("preflight"),

@@ -89,6 +89,8 @@ pub enum Obstacle {
     Full(u32),
     /// Its model server has so many tasks already, which is all it may have.
     ServerFull(u32),
+    /// None of the model servers it could ask answers.
+    ServerDown,
     /// None: others are first.
     OthersFirst,
 }
@@ -108,6 +110,8 @@ pub struct Dispatcher {
     learning: Learning,
     /// Tasks with a model server, over all pools that use it.
     in_flight: HashMap<Arc<str>, u32>,
+    /// For each pool, why it gives out nothing, where it does not.
+    held: Vec<Option<String>>,
 }
 
 impl Dispatcher {
@@ -124,6 +128,7 @@ impl Dispatcher {
             slots.pool.is_some() || slots.load > 0
         });
         self.pools = pools;
+        self.held.clear();
         // What a server is asked follows its pools' new addresses.
         self.in_flight.clear();
         for slots in &self.slots {
@@ -135,6 +140,36 @@ impl Dispatcher {
         for lane in self.lanes.values_mut() {
             lane.configure(&self.pools);
         }
+    }
+
+    /// Which pools give out nothing for now, in the order of the pools, and why.
+    pub fn hold_pools(&mut self, held: Vec<Option<String>>) {
+        self.held = held;
+    }
+
+    fn is_held(&self, pool: usize) -> bool {
+        self.held.get(pool).is_some_and(Option::is_some)
+    }
+
+    /// Why a task of this demand waits, where all that could do it are held.
+    pub fn holds(&self, demand: &Demand) -> Option<&str> {
+        let served = self.pools.iter().map(|pool| demand.is_served_by(pool));
+        self.why_held(served)
+    }
+
+    /// The same for a task that waits, by its demand's text.
+    pub fn held_for(&self, demand: &str) -> Option<&str> {
+        let lane = self.lanes.get(demand)?;
+        self.why_held(lane.served_by.iter().copied())
+    }
+
+    fn why_held(&self, served: impl Iterator<Item = bool>) -> Option<&str> {
+        let mut first = None;
+        for (pool, _) in served.enumerate().filter(|(_, serves)| *serves) {
+            let why = self.held.get(pool)?.as_deref()?;
+            first = first.or(Some(why));
+        }
+        first
     }
 
     /// The bot takes tasks, at most `max` at once.
@@ -373,6 +408,10 @@ impl Dispatcher {
         if demand.bot.as_deref().is_some_and(|named| named != bot) {
             return Obstacle::AnotherIsNamed;
         }
+        let place = self.pools.iter().position(|p| p.name == pool.name);
+        if place.is_some_and(|place| self.is_held(place)) {
+            return Obstacle::ServerDown;
+        }
         let slots = self.slots.iter().find(|s| *s.bot == *bot && s.open);
         let Some(slots) = slots else {
             return Obstacle::Closed;
@@ -526,6 +565,9 @@ impl Dispatcher {
     }
 
     fn has_room(&self, pool: usize) -> bool {
+        if self.is_held(pool) {
+            return false;
+        }
         match self.pools.get(pool).and_then(|p| p.server.as_ref()) {
             Some((server, most)) => self.in_flight.get(server).is_none_or(|n| n < most),
             None => true,

@@ -18,15 +18,22 @@
 //!   liveness  whether a bot's main loop turns
 //!   record    what happened, in numbers, for whoever looks
 //!   watchdog  when the daemon is known to work, and how long a stop may take
+//!   servers   which model servers answer, and which pools wait for theirs
+//!   tally     what is counted, and rates over the last minutes
+//!   alerts    when somebody is told that something is wrong
+//!   degrade   what the fleet does without for a while
+//!   process   whether a bot's processes take too much
 //! ```
 //!
 //! Nothing here reads a clock, draws a random number, opens a file or knows tokio: time arrives as
 //! milliseconds of a monotonic clock ([`Millis`]) or as a [`deia::time::Timestamp`], chance as a
 //! number in 0..1. So the main loop, the tests and a simulation drive the same code.
 
+pub mod alerts;
 pub mod bot;
 pub mod clock;
 pub mod content;
+pub mod degrade;
 pub mod demand;
 pub mod dispatch;
 pub mod explain;
@@ -35,11 +42,14 @@ pub mod learn;
 pub mod liveness;
 pub mod pick;
 pub mod plan;
+pub mod process;
 pub mod record;
 pub mod restart;
 pub mod retry;
 pub mod route;
 pub mod scale;
+pub mod servers;
+pub mod tally;
 pub mod watchdog;
 pub mod window;
 

@@ -13,6 +13,7 @@ use deia::task::{TaskId, TaskStatus, TaskType};
 use deia::time::Timestamp;
 use tokio::sync::oneshot;
 
+use super::vitals::AskHealth;
 use crate::audit::{Actor, Entry, Link};
 use crate::brain::Millis;
 use crate::brain::demand::Demand;
@@ -137,6 +138,8 @@ pub enum Command {
         /// What is known with it.
         reply: Reply<Observed>,
     },
+    /// Health.
+    Health(AskHealth),
     /// A new configuration.
     Configure {
         /// The configuration.
@@ -281,6 +284,8 @@ pub struct Outlook {
     pub running: Option<(u32, Option<Weighing>)>,
     /// Every bot, and why it does not have the task, where it waits.
     pub obstacles: Vec<ObstacleView>,
+    /// The model server that it waits for, where it does.
+    pub held: Option<String>,
 }
 
 /// What an operator can do with a bot.
@@ -319,6 +324,8 @@ pub enum Submitted {
     Waits {
         /// Its place, from 1; `None` before its time.
         position: Option<u64>,
+        /// The model server that it waits for, where it does, and why that does not answer.
+        held: Option<String>,
     },
     /// The same request was accepted before.
     Duplicate(Box<TaskRecord>),

@@ -11,6 +11,10 @@ pub struct Condition {
     pub stopping: bool,
     /// Bots in quarantine.
     pub quarantined: Vec<String>,
+    /// What is said of model servers that do not answer.
+    pub down: Vec<String>,
+    /// What the fleet does without for a while, and why.
+    pub without: Vec<String>,
 }
 
 impl Condition {
@@ -25,6 +29,8 @@ impl Condition {
             .into_iter()
             .chain(self.store_fault.clone())
             .chain(quarantined)
+            .chain(self.down.iter().cloned())
+            .chain(self.without.iter().cloned())
             .chain(config)
             .collect()
     }
@@ -41,9 +47,11 @@ mod tests {
             store_fault: Some("disk full".into()),
             stopping: false,
             quarantined: vec!["coder".into()],
+            down: vec!["no model".into()],
+            without: vec!["no scaling".into()],
         };
         let reasons = condition.reasons(Some("last good configuration in use".into()));
-        assert_eq!(reasons.len(), 4);
+        assert_eq!(reasons.len(), 6);
         assert!(reasons[2].contains("coder"), "{reasons:?}");
         assert!(Condition::default().reasons(None).is_empty());
     }

@@ -136,6 +136,11 @@ impl Home {
         self.deia().join("secrets/fleet.key")
     }
 
+    /// What alerts are signed with, see [`crate::health`].
+    pub fn webhook_key(&self) -> PathBuf {
+        self.deia().join("secrets/webhook.key")
+    }
+
     /// Tasks and answers as files, see [`crate::hive`].
     pub fn hive(&self) -> PathBuf {
         self.deia().join("hive")
@@ -179,6 +184,11 @@ impl Home {
     /// What is known of the host's clocks.
     pub fn clocks(&self) -> PathBuf {
         self.state.join("clocks.json")
+    }
+
+    /// The alerts, see [`crate::health`].
+    pub fn alerts(&self) -> PathBuf {
+        self.state.join("alerts.json")
     }
 
     /// Which bots an operator has stopped.

@@ -17,6 +17,7 @@ mod sockets;
 mod start;
 pub mod upgrade;
 pub mod validation;
+pub mod vitals;
 
 pub use reap::reap;
 pub use run::{Options, print_openapi, run};

@@ -37,6 +37,7 @@ use crate::fleet::sessions::{self, Programs, Sessions};
 use crate::fleet::spawn::Spawner;
 use crate::fleet::strays::{self, Strays};
 use crate::fleet::{MAX_EVENTS, confinement};
+use crate::health as monitor;
 use crate::hive;
 use crate::http::accept::{
     Edge, EdgeLimits, Resumed, ServerHandle, serve_admin, serve_programs, serve_tcp,
@@ -209,6 +210,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
     let (commands_to, commands) = mpsc::channel(MAX_COMMANDS);
     let (events_to, events) = mpsc::channel(MAX_EVENTS);
     let (condition_to, condition) = watch::channel(health::Condition::default());
+    let (probing_to, probing) = watch::channel(super::vitals::Probing::default());
     let outputs = Outputs::default();
     let pids = BotPids::default();
     // Before anything looks for strays: after a re-execution they are this process's children.
@@ -287,6 +289,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         closed: config_file.clone().into_iter().collect(),
         epoch,
         condition: condition_to,
+        probing: probing_to,
         service: link,
         hold: to_prove
             .is_some()
@@ -366,6 +369,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         left.clone(),
     ));
     let (restores_to, restores) = mpsc::channel(1);
+    let backed_up = backups.watch();
     let recovery = Desk::new(desk::Parts {
         home: home.clone(),
         archives: backups.archives().clone(),
@@ -384,7 +388,16 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         progress: Arc::default(),
     });
     let meter = Arc::new(HttpMeter::default());
+    let watched = monitor::start(monitor::Parts {
+        commands: commands_to.clone(),
+        config: config.clone(),
+        store: store.clone(),
+        home: home.clone(),
+        probing,
+        backups: backed_up,
+    });
     let api = Arc::new(Api {
+        health: watched,
         commands: commands_to.clone(),
         store: store.clone(),
         outputs,

@@ -1,5 +1,6 @@
 //! The field tables of the requests every client shares.
 
+mod health;
 mod monitoring;
 
 use deia::api::{

@@ -15,9 +15,10 @@ impl Files {
     const DEGRADATION: Self = Self(1 << 6);
     const MESSAGING: Self = Self(1 << 7);
     const LEARNING: Self = Self(1 << 8);
+    const HEALTH: Self = Self(1 << 9);
 
     /// Their names, in the order of the bits.
-    pub(super) const NAMES: [&'static str; 9] = [
+    pub(super) const NAMES: [&'static str; 10] = [
         "supervisor.jsonl",
         "auto-scaling.jsonl",
         "health-alerts.jsonl",
@@ -27,6 +28,7 @@ impl Files {
         "degradation-events.jsonl",
         "bot-messaging.jsonl",
         "adaptive-scheduling.jsonl",
+        "health-metrics.jsonl",
     ];
 
     const fn and(self, other: Self) -> Self {
@@ -75,6 +77,14 @@ pub(super) fn route(event: &str, has_bot: bool) -> Route {
             high_rate: true,
         },
         "task_routed" | "task_file_taken" | "task_file_answered" => to(Files::ORCHESTRATION, true),
+        // Of the fleet, and of each bot.
+        "health_check" if has_bot => Route {
+            files: Files::NONE,
+            bot: true,
+            high_rate: true,
+        },
+        "health_check" => to(both.and(Files::HEALTH), false),
+        "backend_down" | "backend_up" => to(both.and(Files::DEGRADATION), false),
         "no_suitable_bot" => to(both.and(Files::ORCHESTRATION), false),
         "scaling_evaluation" | "scaled_up" | "scaled_down" => to(both.and(Files::SCALING), false),
         "degraded_mode_entered" | "maintenance_mode_entered" | "full_mode_restored" => {
@@ -157,6 +167,11 @@ mod tests {
             files("backup_created", false),
             ["supervisor.jsonl", "disaster-recovery.jsonl"]
         );
+        assert_eq!(
+            files("health_check", false),
+            ["supervisor.jsonl", "health-metrics.jsonl"]
+        );
+        assert!(route("health_check", true).bot);
         assert_eq!(files("anything", true), ["supervisor.jsonl"]);
     }
 

@@ -71,6 +71,8 @@ impl Server {
                 let text = format!("cannot reach {url}: {}", causes(&e));
                 if e.is_builder() {
                     Failure::permanent(format!("{text} (check the backend's url)"))
+                } else if e.is_connect() {
+                    Failure::unreachable(text)
                 } else {
                     Failure::unavailable(text)
                 }

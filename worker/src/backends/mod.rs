@@ -102,6 +102,11 @@ impl Failure {
         Self::new(FailureKind::Unavailable, error)
     }
 
+    /// None of it was heard.
+    pub(crate) fn unreachable(error: impl Into<String>) -> Self {
+        Self::new(FailureKind::Unreachable, error)
+    }
+
     fn timed_out(error: impl Into<String>) -> Self {
         Self::new(FailureKind::TimedOut, error)
     }

@@ -140,7 +140,7 @@ async fn overload_and_absence_are_unavailable_and_a_bad_request_is_not() {
     let url = format!("http://127.0.0.1:{port}");
     let (_, answer) = ask(BackendSpec::Ollama(patient(ModelServer::ollama(), url))).await;
     let failure = answer.unwrap_err();
-    assert_eq!(failure.kind, FailureKind::Unavailable);
+    assert_eq!(failure.kind, FailureKind::Unreachable);
     assert!(failure.error.contains("refused"), "{}", failure.error);
 }
 

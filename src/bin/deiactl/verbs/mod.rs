@@ -1,6 +1,7 @@
 //! One verb, one file. A verb parses its own options, asks the daemon through `Context` and prints
 //! through `Out`; none of them exits or prints by itself.
 
+pub mod alerts;
 pub mod audit;
 pub mod backup;
 pub mod bench;

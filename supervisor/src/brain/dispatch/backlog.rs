@@ -54,6 +54,12 @@ impl Dispatcher {
         backlogs.into_values().collect()
     }
 
+    /// How long the oldest task has waited for a bot.
+    pub fn oldest_seconds(&self, now: Timestamp) -> f64 {
+        let lanes = self.lanes.values().filter(|lane| lane.unclaimed() > 0);
+        lanes.map(|lane| waited(lane, now)).fold(0.0, f64::max)
+    }
+
     /// The bots that waiting tasks ask for by name.
     pub fn asked_for(&self) -> HashSet<Arc<str>> {
         let lanes = self.lanes.values().filter(|lane| lane.unclaimed() > 0);
@@ -62,7 +68,7 @@ impl Dispatcher {
             .collect()
     }
 
-    /// Whether the pool's model server is asked as much as it takes.
+    /// Whether the pool's model server is asked as much as it takes, or does not answer.
     pub fn is_server_full(&self, pool: usize) -> bool {
         !self.has_room(pool)
     }

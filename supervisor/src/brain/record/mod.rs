@@ -130,7 +130,7 @@ pub const ERRORS: [&str; 5] = [
 pub const fn error_index(kind: Option<FailureKind>) -> usize {
     match kind {
         Some(FailureKind::Backend) => 0,
-        Some(FailureKind::Unavailable) => 1,
+        Some(FailureKind::Unavailable | FailureKind::Unreachable) => 1,
         Some(FailureKind::TimedOut) => 2,
         Some(FailureKind::Permanent) => 3,
         None => 4,

@@ -137,6 +137,10 @@ pub struct Setting<'a> {
     pub pools: &'a [Pool],
     /// The limits in force.
     pub limits: Limits,
+    /// The fleet does without bots by load for a while, but the first of a pool.
+    pub no_growth: bool,
+    /// ... or only without those that come ahead of what waits.
+    pub none_ahead: bool,
     /// The thresholds.
     pub rules: &'a Scaling,
 }
@@ -312,6 +316,8 @@ impl Scaler {
             host,
         };
         let setting = Setting {
+            no_growth: false,
+            none_ahead: false,
             pools: &pools,
             limits,
             rules,

@@ -134,7 +134,9 @@ impl<'a> Round<'a> {
                 self.try_to_add(pool, Why::Oldest { seconds, rule });
             }
         }
-        self.grow_by_load();
+        if !self.setting.none_ahead {
+            self.grow_by_load();
+        }
     }
 
     /// One bot for every pool that has had too much to do for long enough, before tasks have to wait.
@@ -214,6 +216,9 @@ impl<'a> Round<'a> {
 
     fn may_grow(&self, pool: usize) -> Result<(), Hold> {
         self.room(pool)?;
+        if self.setting.no_growth {
+            return Err(Hold::Degraded);
+        }
         self.failing(pool)?;
         if self.figures(pool).server_full {
             return Err(Hold::Server);

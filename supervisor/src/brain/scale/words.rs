@@ -38,6 +38,7 @@ pub(super) enum Hold {
     Memory { used: f64, rule: f64 },
     Cpu { used: f64, rule: f64 },
     NotIdleYet { seconds: f64, rule: f64 },
+    Degraded,
 }
 
 impl fmt::Display for Why {
@@ -79,7 +80,11 @@ impl fmt::Display for Hold {
             Self::Failing { failing, bots } => {
                 write!(f, "{failing} of its {bots} bots fail: more would too")
             }
-            Self::Server => write!(f, "its model server takes no more at once (max_in_flight)"),
+            Self::Degraded => write!(f, "the fleet is degraded and adds no bots by load"),
+            Self::Server => write!(
+                f,
+                "its model server takes no more at once (max_in_flight), or does not answer"
+            ),
             Self::Cooldown { seconds } => write!(f, "the next step is in {seconds:.1} s"),
             Self::Memory { used, rule } => write!(
                 f,

@@ -17,6 +17,9 @@ impl Engine {
         Outlook {
             running: running.map(|attempt| (attempt.fence.attempt, attempt.weighing.clone())),
             obstacles: demand.map_or_else(Vec::new, |demand| self.obstacles(demand)),
+            held: demand
+                .and_then(|demand| self.dispatcher.holds(demand))
+                .map(str::to_owned),
         }
     }
 
@@ -34,6 +37,7 @@ impl Engine {
                 Obstacle::ServerFull(n) => {
                     format!("its model server has {n} requests, which is all it takes")
                 }
+                Obstacle::ServerDown => "its model server does not answer".to_owned(),
                 Obstacle::OthersFirst => "it is free: tasks before this one are first".to_owned(),
             };
             Some(ObstacleView {

@@ -226,6 +226,7 @@ impl Engine {
         }
         self.limits = self.limits_by_rule();
         self.dispatcher.configure(self.pool_facts());
+        self.configure_servers();
         let slots_changed = old.bot_limits.max_concurrent_tasks_per_bot
             != self.config.bot_limits.max_concurrent_tasks_per_bot;
         let supervision_changed = old.supervision != self.config.supervision;
@@ -391,6 +392,7 @@ impl Engine {
             );
         }
         self.dispatcher.configure(self.pool_facts());
+        self.hold_pools();
         let entry = self.entry(AuditAction::ConfigChanged, "bot_limits");
         self.put_on_record(entry.with(&json!({
             "min_bots": self.limits.min,

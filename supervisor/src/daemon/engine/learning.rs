@@ -9,7 +9,6 @@ use super::outcomes::Pending;
 use super::timers::Timer;
 use super::{Engine, Phase};
 use crate::brain::Millis;
-use crate::brain::learn::Rules;
 use crate::daemon::command::{AskLearning, Refused};
 use crate::store::{Committed, LearnedRow, Op, StoreError};
 
@@ -36,7 +35,7 @@ impl Engine {
         &mut self,
         committed: &mut mpsc::Receiver<Committed>,
     ) -> Result<(), StoreError> {
-        self.dispatcher.learn_by(Rules::of(&self.config));
+        self.dispatcher.learn_by(self.learning_rules());
         let learned = self.store.learned().await?;
         self.keeping.under = learned.under;
         let Some(op) = self.other_version() else {
@@ -60,7 +59,7 @@ impl Engine {
 
     /// The configuration has changed.
     pub(super) fn configure_learning(&mut self) {
-        self.dispatcher.learn_by(Rules::of(&self.config));
+        self.dispatcher.learn_by(self.learning_rules());
         if let Some((version, forget)) = self.other_version() {
             if forget {
                 self.dispatcher.forget_learned();

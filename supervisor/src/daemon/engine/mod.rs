@@ -13,13 +13,14 @@
 //! has reported as committed. A task's way through it is in `tasks.rs`, a bot's in `bots.rs` and `contacts.rs`, the
 //! limits' and the configuration's in `fleet.rs`, the load's in `scaling.rs`, what was learned in
 //! `learning.rs`, messages in `mail.rs`, the record of what happened in `recording.rs`, who did it
-//! in `trail.rs`. Its hands, its clocks and its dice are an `Edge`, see `edge.rs`.
+//! in `trail.rs`, health in `health.rs`. Its hands, its clocks and its dice are an `Edge`, see `edge.rs`.
 
 mod bots;
 mod contacts;
 mod edge;
 mod explaining;
 mod fleet;
+mod health;
 mod housekeeping;
 mod learning;
 mod limits;
@@ -59,10 +60,13 @@ use super::command::Command;
 use super::health::Condition;
 use super::home::Home;
 use super::service::Link;
+use super::vitals::{Probing, Without};
 use crate::audit::Actor;
 use crate::brain::clock::Clocks;
 use crate::brain::dispatch::Dispatcher;
 use crate::brain::plan::Limits;
+use crate::brain::servers::Servers;
+use crate::brain::tally::Tally;
 use crate::brain::window::Loaded;
 use crate::brain::{Millis, millis};
 use crate::fleet::exits::Exits;
@@ -121,6 +125,8 @@ pub struct Parts {
     pub epoch: Instant,
     /// Where its condition is shown.
     pub condition: watch::Sender<Condition>,
+    /// Where it is shown which model servers are to be asked.
+    pub probing: watch::Sender<Probing>,
     /// The service manager, where there is one.
     pub service: Option<Link>,
     /// Why the fleet has to wait, at a start that has something to prove first.
@@ -138,6 +144,7 @@ struct Core {
     evidence: Arc<Evidence>,
     closed: Vec<PathBuf>,
     condition: watch::Sender<Condition>,
+    probing: watch::Sender<Probing>,
     service: Option<Link>,
 }
 
@@ -163,6 +170,7 @@ pub struct Engine {
     evidence: Arc<Evidence>,
     closed: Vec<PathBuf>,
     condition: watch::Sender<Condition>,
+    probing: watch::Sender<Probing>,
     service: Option<Service>,
 
     dispatcher: Dispatcher,
@@ -207,6 +215,11 @@ pub struct Engine {
     keeping: learning::Keeping,
     mail: mail::Mail,
     recording: recording::Recording,
+    servers: Servers,
+    /// Those that were said not to answer.
+    shown_down: BTreeSet<Arc<str>>,
+    tally: Tally,
+    without: Without,
     timers: Timers,
     phase: Phase,
     /// A stop waits for nobody any more.
@@ -273,6 +286,7 @@ impl Engine {
             evidence: parts.evidence,
             closed: parts.closed,
             condition: parts.condition,
+            probing: parts.probing,
             service: parts.service,
         });
         engine.hold = parts.hold;
@@ -328,6 +342,7 @@ impl Engine {
             evidence: core.evidence,
             closed: core.closed,
             condition: core.condition,
+            probing: core.probing,
             service: core.service.map(Service::new),
             dispatcher: Dispatcher::default(),
             bots: BTreeMap::new(),
@@ -359,6 +374,10 @@ impl Engine {
             keeping: learning::Keeping::default(),
             mail: mail::Mail::default(),
             recording: recording::Recording::default(),
+            servers: Servers::default(),
+            shown_down: BTreeSet::new(),
+            tally: Tally::default(),
+            without: Without::default(),
             timers: Timers::default(),
             phase: Phase::Running,
             given_up: false,
@@ -401,6 +420,7 @@ impl Engine {
             self.limits = Limits::new(0, 0);
         }
         self.begin_scaling();
+        self.configure_servers();
         self.apply_plan();
         self.timers
             .at(self.now() + self.watch_interval(), Timer::Watch);
@@ -454,6 +474,7 @@ impl Engine {
             Command::Report { failure, reply } => {
                 let _ = reply.send(self.reported(failure));
             }
+            Command::Health(ask) => self.ask_health(ask),
             Command::Configure { config, reply } => {
                 self.configure(config);
                 let _ = reply.send(());
@@ -554,6 +575,7 @@ impl Engine {
             self.show_condition();
         }
         self.note_what_waits();
+        self.look_at_probing();
         self.take_census();
     }
 

@@ -299,6 +299,7 @@ impl Engine {
         };
         ready.seq = seq;
         self.note_submission(Submission::Accepted, ready.task_type);
+        self.tally.received();
         let bot = direct.as_ref().map(|settle| settle.bot.clone());
         tracing::info!(event = "task_received", bot_id = bot.as_deref(), task_id = %ready.id, priority = %ready.priority, kind = %ready.task_type, "task accepted");
         let answer = match direct {
@@ -310,13 +311,17 @@ impl Engine {
             None if ready.scheduled => {
                 self.scheduled += 1;
                 self.due_at(not_before);
-                Submitted::Waits { position: None }
+                Submitted::Waits {
+                    position: None,
+                    held: None,
+                }
             }
             None => {
                 let (demand, priority) = (ready.demand.clone(), ready.priority);
                 self.dispatcher.add(ready, Some(content));
                 let position = Some(self.dispatcher.position(&demand, priority));
-                Submitted::Waits { position }
+                let held = self.dispatcher.held_for(&demand).map(str::to_owned);
+                Submitted::Waits { position, held }
             }
         };
         deia::failpoint!("reply.before");

@@ -45,7 +45,8 @@ impl EndNote {
             _ if matches!(cancel, Cancel::Task { .. }) => (End::Cancelled, None),
             AttemptEnd::Reported(wire::Outcome::Cancelled)
             | AttemptEnd::TakenBack
-            | AttemptEnd::Released => (End::Interrupted, None),
+            | AttemptEnd::Released
+            | AttemptEnd::Held(_) => (End::Interrupted, None),
             AttemptEnd::Reported(wire::Outcome::Failed { kind, .. }) => {
                 (End::Failed, Some(error_index(Some(*kind))))
             }

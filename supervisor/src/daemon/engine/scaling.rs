@@ -383,6 +383,8 @@ impl Engine {
         Setting {
             pools: &config.bots,
             limits: self.limits,
+            no_growth: self.without.growth,
+            none_ahead: self.without.ahead,
             rules: &config.scaling,
         }
     }

@@ -59,6 +59,7 @@ impl Engine {
         estate: Estate,
     ) -> Result<(), StoreError> {
         self.dispatcher.configure(self.pool_facts());
+        self.hold_pools();
         self.load_learned(committed).await?;
         self.load_mail().await?;
         let nothing_lives = estate.bots.is_empty() && estate.kept.is_empty();

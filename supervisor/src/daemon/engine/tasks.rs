@@ -12,12 +12,12 @@ use serde_json::json;
 use super::outcomes::{Pending, Settle};
 use super::recording::EndNote;
 use super::{Engine, Phase};
-use crate::brain::Millis;
 use crate::brain::demand::Demand;
 use crate::brain::dispatch::Admission;
 use crate::brain::learn::Sample;
 use crate::brain::retry::{self, DeadCause, Verdict};
 use crate::brain::route::Weighing;
+use crate::brain::{Millis, millis};
 use crate::daemon::command::{Acted, Refused, Reply, Submitted};
 use crate::fleet::Run;
 use crate::store::{Audited, Counts, End, Lease, NewTask, Op, RELEASED_ERROR, Ready, TaskResult};
@@ -86,6 +86,8 @@ pub(super) enum AttemptEnd {
     TakenBack,
     /// An earlier daemon's lease that nobody holds.
     Released,
+    /// No model server could be reached: the task waits for one.
+    Held(String),
 }
 
 impl Engine {
@@ -198,6 +200,8 @@ impl Engine {
         microseconds: u64,
     ) -> Settle {
         let run = self.bots.get(&bot).map_or(0, |entry| entry.run);
+        let waited = self.wall().seconds_since(ready.submitted_at);
+        self.tally.routed(microseconds, millis(waited));
         self.note_choice(microseconds);
         self.bot_holds(&bot, ready.id.clone());
         Settle {
@@ -295,6 +299,11 @@ impl Engine {
         let Some(attempt) = known.filter(|a| a.phase == AttemptPhase::Running) else {
             return;
         };
+        let fence_holds = attempt.fence;
+        let end = self.judged_by_server(id, end);
+        let Some(attempt) = self.in_flight.get(id).filter(|a| a.fence == fence_holds) else {
+            return;
+        };
         let ran = attempt.started_at.map(|_| self.ran(attempt));
         let note = EndNote::of(&end, attempt.cancel, ran);
         let (end, mut detail) = self.verdict(attempt, end, steady, chance);
@@ -322,6 +331,7 @@ impl Engine {
         }
         self.dispatcher.free(&bot);
         if let Some(succeeded) = detail.succeeded {
+            self.tally.ended(succeeded, ran.unwrap_or(0));
             let seconds = ran.map(|ran| ran as f64 / 1000.0);
             self.dispatcher.learn(
                 &bot,
@@ -399,6 +409,7 @@ impl Engine {
                 taken_back("taken back")
             }
             AttemptEnd::Released => taken_back(RELEASED_ERROR),
+            AttemptEnd::Held(error) => taken_back(&format!("{error}; the task waits for it")),
             AttemptEnd::Reported(wire::Outcome::Failed { error, kind }) => {
                 self.failed(attempt, retry::Ended::Failed(kind), error, (steady, chance))
             }

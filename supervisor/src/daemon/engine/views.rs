@@ -111,6 +111,8 @@ impl Engine {
             store_fault: self.store_fault.clone(),
             stopping: self.is_stopping(),
             quarantined: quarantined.map(|(id, _)| id.to_string()).collect(),
+            down: self.down_reasons(),
+            without: self.without.reasons.clone(),
         };
         self.condition.send_if_modified(|shown| {
             let changed = *shown != condition;

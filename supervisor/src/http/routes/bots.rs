@@ -18,8 +18,7 @@ use crate::http::extract::PathArgs;
 #[utoipa::path(get, path = "/api/bots", tag = "bots", responses((status = 200, body = BotList)))]
 pub async fn list(State(api): State<Shared>) -> Result<Json<BotList>, ApiFailure> {
     let bots = api
-        .usage
-        .of(api.ask(|reply| Command::Bots { reply }).await?)
+        .with_usage(api.ask(|reply| Command::Bots { reply }).await?)
         .await;
     Ok(Json(BotList {
         count: bots.len(),
@@ -41,8 +40,7 @@ pub async fn show(
         .into_iter()
         .find(|bot| bot.id == id)
         .ok_or_else(|| unknown(&id))?;
-    api.usage
-        .of(vec![found])
+    api.with_usage(vec![found])
         .await
         .pop()
         .map(Json)

@@ -32,7 +32,11 @@ pub async fn explain(
     let demand = waits.then(|| Demand::from_text(&task.demand)).flatten();
     let id = task.id.clone();
     let command = |reply| Command::Explain { id, demand, reply };
-    let Outlook { running, obstacles } = api.ask(command).await?;
+    let Outlook {
+        running,
+        obstacles,
+        held,
+    } = api.ask(command).await?;
     let weighing = |attempt: u32| match &running {
         Some((n, weighing)) if *n == attempt => weighing.clone(),
         _ => {
@@ -56,7 +60,13 @@ pub async fn explain(
         false => 0,
     };
     Ok(Json(Explanation {
-        explanation: sentence(&task, ahead, &obstacles, attempts.last()),
+        explanation: match &held {
+            Some(why) if waits => format!(
+                "{}; {why}, and it goes on by itself once it does",
+                sentence(&task, ahead, &obstacles, attempts.last())
+            ),
+            _ => sentence(&task, ahead, &obstacles, attempts.last()),
+        },
         task_id: task.id.to_string(),
         status: task.status,
         task_type: task.task_type,

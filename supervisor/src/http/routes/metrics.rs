@@ -39,7 +39,7 @@ pub async fn metrics(State(api): State<Shared>) -> Result<impl IntoResponse, Api
     }
     let observed = api.ask(|reply| Command::Observe { reply }).await?;
     let bots = api.ask(|reply| Command::Bots { reply }).await?;
-    let bots = api.usage.of(bots).await;
+    let bots = api.with_usage(bots).await;
     let scaling = api.ask(|reply| Command::Scaling { reply }).await?;
     let counts = api.store.counts().await.map_err(unreadable)?;
     let messages = api.store.message_counts().await.map_err(unreadable)?;

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod bots;
 pub mod config;
+pub mod dashboard;
 pub mod deployments;
 pub mod documents;
 pub mod events;
@@ -17,6 +18,7 @@ pub mod openai;
 pub mod orchestrate;
 pub mod output;
 pub mod pages;
+pub mod processes;
 pub mod recovery;
 pub mod reports;
 pub mod scaling;
@@ -30,7 +32,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use deia::api::{Confinement, Scope};
+use deia::api::{BotView, Confinement, Scope};
 use deia::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use utoipa::openapi::OpenApi;
@@ -47,6 +49,7 @@ use crate::daemon::reload::ConfigHandle;
 use crate::daemon::upgrade::Upgrader;
 use crate::daemon::validation::Validation;
 use crate::fleet::outputs::Outputs;
+use crate::health::Health;
 use crate::http::meter::HttpMeter;
 use crate::logs::LogHandle;
 use crate::store::Store;
@@ -66,6 +69,8 @@ pub struct Api {
     pub validation: Validation,
     /// The daemon's condition.
     pub condition: watch::Receiver<Condition>,
+    /// How the fleet is.
+    pub health: Health,
     /// What processes use.
     pub usage: Usage,
     /// Switches to other releases.
@@ -127,6 +132,19 @@ impl Api {
             .ask_as(actor, |reply| Command::Note { entry, reply })
             .await?;
         noted.map_err(|why| refused(why, ""))
+    }
+
+    /// Every bot, with what its processes take: memory now, CPU as last looked at.
+    pub(super) async fn with_usage(&self, bots: Vec<BotView>) -> Vec<BotView> {
+        let mut bots = self.usage.of(bots).await;
+        let seen = self.health.observations();
+        for bot in &mut bots {
+            let used = seen.bot(&bot.id).filter(|used| Some(used.pid) == bot.pid);
+            if let Some(cpu) = used.and_then(|used| used.cpu) {
+                bot.cpu_percent = Some(cpu);
+            }
+        }
+        bots
     }
 
     /// Waits until another process is about to go on.
@@ -258,6 +276,11 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(config::current))
         .routes(routes!(config::value))
         .routes(routes!(config::status))
+        .routes(routes!(dashboard::health))
+        .routes(routes!(dashboard::alerts))
+        .routes(routes!(processes::one))
+        .routes(routes!(processes::all))
+        .routes(routes!(processes::leak))
         .routes(routes!(recovery::history))
         .routes(routes!(recovery::restore_point_view))
         .routes(routes!(recovery::status))
@@ -305,6 +328,8 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(scaling::scale_down))
         .routes(routes!(config::reload))
         .routes(routes!(config::check_reload))
+        .routes(routes!(dashboard::evaluate))
+        .routes(routes!(dashboard::resolve))
         .routes(routes!(recovery::backup))
         .routes(routes!(recovery::verify))
         .routes(routes!(recovery::restore))

@@ -146,7 +146,7 @@ pub async fn trends(State(api): State<Shared>) -> Result<Json<FailureTrends>, Ap
 pub async fn snapshot(State(api): State<Shared>) -> Result<Json<Value>, ApiFailure> {
     let seen = observe(&api).await?;
     let bots = api.ask(|reply| Command::Bots { reply }).await?;
-    let bots = api.usage.of(bots).await;
+    let bots = api.with_usage(bots).await;
     let queue = queue_of(&seen);
     let (record, now, wall) = (&seen.record, seen.now, seen.wall);
     let mut queues = object(&queue);
@@ -190,7 +190,8 @@ fn process(bot: &BotView) -> Value {
     })
 }
 
-/// What was, minute by minute (`queue`, `api`), or one by one (`failures`).
+/// What was, minute by minute (`queue`, `api`), one by one (`failures`), or as it was sampled (`process`,
+/// `health`).
 #[utoipa::path(get, path = "/api/monitoring/observability/history/{kind}", tag = "monitoring",
     params(("kind" = String, Path, description = "process, queue, failures, api or health"), ObservabilityQuery), responses(
     (status = 200, body = ObservabilityHistory),
@@ -214,7 +215,8 @@ pub async fn history(
         "queue" => of_queue(&seen, hours),
         "failures" => of_failures(&seen, hours),
         "api" => of_api(&api, hours),
-        _ => Vec::new(),
+        "process" => of_processes(&api, hours),
+        _ => of_health(&api, hours),
     };
     let limit = query.limit.unwrap_or(DEFAULT_ROWS) as usize;
     if limit > 0 && data.len() > limit {
@@ -279,6 +281,50 @@ fn of_api(api: &Shared, hours: u32) -> Vec<Value> {
         })
     };
     api.meter.minutes(hours).iter().map(row).collect()
+}
+
+/// One row for each sample of each bot that is there, oldest first.
+fn of_processes(api: &Shared, hours: u32) -> Vec<Value> {
+    let seen = api.health.observations();
+    let since = ago(Timestamp::now(), u64::from(hours) * 60 * MINUTE);
+    let latest = seen.latest();
+    let bots = latest.iter().flat_map(|sample| sample.look.bots.keys());
+    let mut rows: Vec<_> = bots
+        .flat_map(|bot| {
+            let points = seen.bot_points(bot, since, usize::MAX);
+            points.into_iter().map(move |point| (point.at, bot, point))
+        })
+        .collect();
+    rows.sort_by_key(|(at, _, _)| *at);
+    let row = |(at, bot, point): &(Timestamp, _, crate::health::BotPoint)| {
+        json!({
+            "timestamp": at,
+            "bot_id": bot,
+            "memory_mb": point.rss_bytes as f64 / 1_048_576.0,
+            "cpu_percent": point.cpu,
+        })
+    };
+    rows.iter().map(row).collect()
+}
+
+/// One row for each health sample.
+fn of_health(api: &Shared, hours: u32) -> Vec<Value> {
+    let since = ago(Timestamp::now(), u64::from(hours) * 60 * MINUTE);
+    let points = api.health.observations().points(since, usize::MAX);
+    let row = |point: &crate::health::Point| {
+        json!({
+            "timestamp": point.at,
+            "system_cpu_percent": point.cpu,
+            "system_memory_percent": point.memory,
+            "queued_tasks": point.queued,
+            "running_tasks": point.running,
+            "oldest_seconds": point.oldest_seconds,
+            "throughput_per_minute": point.throughput_per_minute,
+            "failure_rate": point.failure_rate,
+            "active_bots": point.active_bots,
+        })
+    };
+    points.iter().map(row).collect()
 }
 
 fn ago(wall: Timestamp, millis: u64) -> Timestamp {

@@ -15,12 +15,10 @@ use crate::http::scope::{ScopedRouter, scoped};
 /// The extension that marks them.
 pub const MARK: &str = "x-not-implemented";
 
-const HEALTH: &str = "health monitoring and alerts";
-const MONITORING: &str = "monitoring";
 const EXTERNAL: &str = "external bots";
 
-use HttpMethod::{Get, Post};
-use Scope::{Admin, Bot, Read};
+use HttpMethod::Post;
+use Scope::{Admin, Bot};
 
 const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Post, "/api/orchestrate/register-bot", Admin, EXTERNAL),
@@ -29,18 +27,6 @@ const NOT_BUILT: &[(HttpMethod, &str, Scope, &str)] = &[
     (Post, "/api/bots/{id}/tasks/{task}/output", Bot, EXTERNAL),
     (Post, "/api/bots/{id}/tasks/{task}/complete", Bot, EXTERNAL),
     (Post, "/api/bots/{id}/tasks/{task}/fail", Bot, EXTERNAL),
-    (Post, "/api/dashboard/health/evaluate", Admin, HEALTH),
-    (Get, "/api/dashboard/health", Read, HEALTH),
-    (Get, "/api/dashboard/alerts", Read, HEALTH),
-    (Post, "/api/dashboard/alerts/{id}/resolve", Admin, HEALTH),
-    (Get, "/api/monitoring/process/{bot_id}", Read, MONITORING),
-    (Get, "/api/monitoring/process/all/health", Read, MONITORING),
-    (
-        Get,
-        "/api/monitoring/process/{bot_id}/memory-leak",
-        Read,
-        MONITORING,
-    ),
 ];
 
 /// All of them.

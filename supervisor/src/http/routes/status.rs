@@ -15,8 +15,7 @@ use crate::store::StatusCounts;
 #[utoipa::path(get, path = "/status", tag = "status", responses((status = 200, body = Status)))]
 pub async fn status(State(api): State<Shared>) -> Result<Json<Status>, ApiFailure> {
     let bots = api
-        .usage
-        .of(api.ask(|reply| Command::Bots { reply }).await?)
+        .with_usage(api.ask(|reply| Command::Bots { reply }).await?)
         .await;
     let counts = api.store.counts().await.map_err(orchestrate::unreadable)?;
     let shown = api.config.status();
@@ -40,6 +39,12 @@ pub async fn status(State(api): State<Shared>) -> Result<Json<Status>, ApiFailur
         generation: shown.generation,
         uptime_seconds: api.epoch.elapsed().as_secs_f64(),
         config: ConfigSource {
+            source: match (&shown.config_file, api.config.degraded()) {
+                (_, Some(_)) => "last_good",
+                (Some(_), None) => "file",
+                (None, None) => "defaults",
+            }
+            .into(),
             file: shown.config_file,
             generation: shown.generation,
             load_errors: shown.load_errors,

@@ -208,10 +208,13 @@ pub(super) fn settle(
             answer.message = Some(format!("Task {id} routed to {bot}"));
             answer.routed_to = Some(bot.to_string());
         }
-        Ok(Ok(Submitted::Waits { position })) => {
-            answer.message = Some(match position {
-                Some(n) => format!("Task {id} waits in place {n}"),
-                None => format!("Task {id} waits for its time"),
+        Ok(Ok(Submitted::Waits { position, held })) => {
+            answer.message = Some(match (position, held) {
+                (Some(n), Some(why)) => format!(
+                    "Task {id} waits in place {n} for its model server, and goes on by itself: {why}"
+                ),
+                (Some(n), None) => format!("Task {id} waits in place {n}"),
+                (None, _) => format!("Task {id} waits for its time"),
             });
             if position.is_none() {
                 answer.status = Some(TaskStatus::Scheduled);

@@ -358,6 +358,8 @@ impl Day {
     ) {
         let inputs = self.inputs();
         let setting = Setting {
+            no_growth: false,
+            none_ahead: false,
             pools: &self.pools,
             limits: self.limits,
             rules: &self.rules,

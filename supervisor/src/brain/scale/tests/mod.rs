@@ -58,6 +58,8 @@ impl Fleet {
 
     fn setting(&self) -> Setting<'_> {
         Setting {
+            no_growth: false,
+            none_ahead: false,
             pools: &self.pools,
             limits: self.limits,
             rules: &self.rules,

@@ -428,6 +428,7 @@ impl World {
             evidence: Arc::default(),
             closed: Vec::new(),
             condition: watch::channel(crate::daemon::health::Condition::default()).0,
+            probing: watch::channel(crate::daemon::vitals::Probing::default()).0,
             service: None,
         });
         let estate = self.estate();
