@@ -19,7 +19,7 @@ test *ARGS='--workspace':
 soak:
     DEIA_SOAK=1 cargo test --release --workspace --no-fail-fast \
         --test crash --test power --test adoption --test ends --test upgrade --test pid_reuse --test starved \
-        --test limits --test sandbox --test systemd --test disk_full --test failing_calls --test clock \
+        --test limits --test sandbox --test systemd --test slow_clients --test disk_full --test failing_calls --test clock \
         -- --nocapture
     DEIA_SOAK=1 cargo test --release -p deia-supervisor --lib -- flips sim fuzz --nocapture
     DEIA_SOAK=1 cargo test --test failpoints -- --nocapture # a release has no failpoints

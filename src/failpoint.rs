@@ -129,6 +129,7 @@ pub const DURABLE: &[&str] = &[
 /// The files that are written so.
 pub const DURABLE_FILES: &[&str] = &[
     "fleet.key",
+    "tokens.json",
     "last-good.yaml",
     "limits-override.json",
     "stopped-bots.json",

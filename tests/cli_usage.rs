@@ -88,7 +88,6 @@ fn verbs_that_are_not_built_yet_say_so_whatever_follows() {
         "backup",
         "restore",
         "rollback",
-        "token",
         "preflight",
         "checklist",
         "deployments",

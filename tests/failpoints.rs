@@ -60,6 +60,7 @@ enum Act {
     StopAndStart,
     Reload,
     Message,
+    Token,
     File,
     BadFile,
     TornList,
@@ -75,6 +76,7 @@ fn way(point: &str) -> (Way, u32) {
     match (point.split('.').next().unwrap(), behind) {
         (_, "fleet.key") => (Way::Start, 1),
         (_, "clocks.json" | "alerts.json" | "webhook.key") => (Way::Start, 1),
+        (_, "tokens.json") => (Way::Load(Act::Token), 3),
         (_, "audit-head.json") => (Way::Start, 1),
         (_, "last-good.yaml") => (Way::Load(Act::Reload), 3),
         (_, "limits-override.json") => (Way::Load(Act::Scale), 3),
@@ -402,6 +404,7 @@ fn loads(points: &[String], seed: u64) -> Told {
                 Act::StopAndStart => acts.stop_and_start(daemon),
                 Act::Reload => acts.reload(daemon),
                 Act::Message => acts.message(daemon),
+                Act::Token => acts.token(daemon),
                 Act::File => acts.file(daemon),
                 Act::BadFile => acts.bad_file(daemon),
                 Act::Backup => acts.backup(daemon),

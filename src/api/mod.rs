@@ -19,6 +19,7 @@ mod scaling;
 mod scope;
 mod status;
 mod tasks;
+mod tokens;
 mod upgrade;
 
 pub use audit::*;
@@ -39,4 +40,5 @@ pub use scaling::*;
 pub use scope::*;
 pub use status::*;
 pub use tasks::*;
+pub use tokens::*;
 pub use upgrade::*;

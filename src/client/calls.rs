@@ -58,7 +58,7 @@ impl BotAction {
     }
 }
 
-type Answer<T> = Result<Reply<T>, ClientError>;
+pub(super) type Answer<T> = Result<Reply<T>, ClientError>;
 
 impl Client {
     /// `GET /health`; an unusable daemon's 503 is an error.

@@ -16,6 +16,7 @@ mod events;
 mod http;
 mod locate;
 pub mod raw;
+mod tokens;
 
 pub use calls::BotAction;
 pub use error::{ClientError, Refusal};

@@ -59,7 +59,26 @@ pub(super) fn check(reader: &mut Reader<'_>, config: &Config, root: &Node) {
             &rule,
         );
     }
+    check_port(reader, config, root);
     check_pools(reader, config, root);
+}
+
+fn check_port(reader: &mut Reader<'_>, config: &Config, root: &Node) {
+    let (listen, tls) = ("http.listen", &config.http.tls);
+    if let Some(why) = config.http.refusal() {
+        let at = place(root, listen, listen);
+        reader.refuse(at, listen, None, &why);
+    }
+    let (cert, key) = ("http.tls.cert_file", "http.tls.key_file");
+    for (there, one, other) in [
+        (tls.cert_file.is_some() && tls.key_file.is_none(), cert, key),
+        (tls.key_file.is_some() && tls.cert_file.is_none(), key, cert),
+    ] {
+        if there {
+            let rule = format!("is of no use without {other}: set both or neither");
+            reader.refuse(place(root, one, other), one, None, &rule);
+        }
+    }
 }
 
 fn check_pools(reader: &mut Reader<'_>, config: &Config, root: &Node) {

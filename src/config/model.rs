@@ -519,6 +519,34 @@ pub struct Http {
     pub max_connections: u32,
     /// Seconds for a request's head.
     pub header_timeout_seconds: f64,
+    /// The certificate of the port; none: plain HTTP.
+    pub tls: TlsFiles,
+    /// Listen beyond this host without TLS.
+    pub allow_insecure_bind: bool,
+}
+
+/// Where the port's certificate and its key are; both or neither.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TlsFiles {
+    /// The certificate and those it is signed by, in PEM form.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key, in PEM form, 0600.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Http {
+    /// Why this is not listened on.
+    pub fn refusal(&self) -> Option<String> {
+        let is_ours = self.listen.ip().is_loopback() || self.allow_insecure_bind;
+        (!is_ours && self.tls.cert_file.is_none()).then(|| {
+            format!(
+                "{} is not only for this host, and without TLS anyone on the way could read what bots do and take \
+                 over tokens: set http.tls.cert_file and http.tls.key_file, listen on 127.0.0.1 behind a proxy that \
+                 has TLS, or say http.allow_insecure_bind: true",
+                self.listen
+            )
+        })
+    }
 }
 
 impl Default for Http {
@@ -530,6 +558,8 @@ impl Default for Http {
             max_body_bytes: 1_048_576,
             max_connections: 256,
             header_timeout_seconds: 10.0,
+            tls: TlsFiles::default(),
+            allow_insecure_bind: false,
         }
     }
 }

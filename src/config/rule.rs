@@ -15,9 +15,6 @@ const MAX_ITEMS: usize = 256;
 /// Largest number of seconds: a hundred years, so that sums of times cannot overflow.
 pub const MAX_SECONDS: u64 = 100 * 366 * 86_400;
 
-const NOT_LOOPBACK: &str = "must be a loopback address for now: there is no TLS yet, so anyone on \
-     the network could read and change what the bots do; put a reverse proxy in front of it";
-
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
 pub enum Rule {
@@ -56,7 +53,7 @@ pub enum Rule {
     Path,
     /// `http://` or `https://`.
     Url,
-    /// A loopback address and port.
+    /// An address and port.
     Listen,
     /// A list of texts.
     Texts,
@@ -134,11 +131,7 @@ impl Rule {
                 is_url(url).then(|| url.trim_end_matches('/').to_owned().into())
             }
             (Self::Listen, Tree::Text(text)) => {
-                let address = listen_address(text)?;
-                address
-                    .ip()
-                    .is_loopback()
-                    .then(|| address.to_string().into())
+                listen_address(text).map(|address| address.to_string().into())
             }
             (Self::Texts, Tree::List(items)) => texts(items, plain_text),
             (Self::Argv, Tree::List(items)) => {
@@ -174,11 +167,6 @@ impl Rule {
             }
             if self.wants_no_text() {
                 return format!("must be {self}, written without quotes; this is text");
-            }
-            if matches!(self, Self::Listen | Self::Optional(Self::Listen))
-                && listen_address(text).is_some()
-            {
-                return NOT_LOOPBACK.to_owned();
             }
         }
         match (self, &node.tree) {
@@ -231,7 +219,7 @@ impl fmt::Display for Rule {
             Self::Url => {
                 f.write_str("an address that starts with http:// or https://, without a user")
             }
-            Self::Listen => f.write_str("a loopback address and port, such as \"127.0.0.1:8001\""),
+            Self::Listen => f.write_str("an address and port, such as \"127.0.0.1:8001\""),
             Self::Texts => f.write_str("a list of texts"),
             Self::Argv => f.write_str("a list of texts: the program, then its arguments"),
             Self::Variables => f.write_str("a list of names of environment variables"),
@@ -329,11 +317,7 @@ fn is_url(url: &str) -> bool {
 ///
 /// Why it is not listened on.
 pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    match listen_address(text) {
-        Some(address) if address.ip().is_loopback() => Ok(address),
-        Some(_) => Err(format!("'{text}' {NOT_LOOPBACK}")),
-        None => Err(format!("'{text}' must be {}", Rule::Listen)),
-    }
+    listen_address(text).ok_or_else(|| format!("'{text}' must be {}", Rule::Listen))
 }
 
 /// The address that `text` names; `localhost` is 127.0.0.1.
@@ -415,17 +399,14 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_is_listened_on_and_the_reason_is_said() {
+    fn an_address_has_a_port() {
         assert_eq!(
             check(Rule::Listen, "localhost:80"),
             Ok("127.0.0.1:80".into())
         );
         assert_eq!(check(Rule::Listen, "'[::1]:80'"), Ok("[::1]:80".into()));
-        assert!(
-            check(Rule::Listen, "0.0.0.0:80")
-                .unwrap_err()
-                .contains("TLS")
-        );
+        assert_eq!(check(Rule::Listen, "0.0.0.0:80"), Ok("0.0.0.0:80".into()));
+        assert!(check(Rule::Listen, "0.0.0.0").is_err());
         assert!(
             check(Rule::Listen, "nowhere")
                 .unwrap_err()

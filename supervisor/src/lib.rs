@@ -25,4 +25,5 @@ pub mod logs;
 pub mod settings;
 pub mod sigmask;
 pub mod store;
+pub mod tokens;
 pub mod usage;

@@ -55,6 +55,10 @@ pub struct Acts {
     files: BTreeSet<String>,
     none: BTreeSet<String>,
     number: u64,
+    /// API tokens that are in force, those that are not any more, and those that may be either.
+    tokens: BTreeSet<String>,
+    revoked: BTreeSet<String>,
+    doubtful: BTreeSet<String>,
 }
 
 const MAX_QUEUED: u64 = 100_000;
@@ -72,6 +76,9 @@ impl Acts {
             files: BTreeSet::new(),
             none: BTreeSet::new(),
             number: 0,
+            tokens: BTreeSet::new(),
+            revoked: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
         }
     }
 
@@ -82,6 +89,23 @@ impl Acts {
             "{}tasks: {{max_attempts: 1000, max_queued: {number}}}\nhttp: {{listen: \"127.0.0.1:0\"}}\n",
             self.config
         )
+    }
+
+    /// A token more, and one less.
+    pub fn token(&mut self, daemon: &Daemon) {
+        let body = json!({"scopes": ["read"], "name": format!("number {}", self.next())});
+        let made = post(daemon, "/api/tokens", &body);
+        let id = made.and_then(|answer| Some(answer["id"].as_str()?.to_owned()));
+        self.tokens.extend(id);
+        if self.tokens.len() > 1
+            && let Some(id) = self.tokens.pop_first()
+        {
+            let done = post(daemon, &format!("/api/tokens/{id}/revoke"), &json!({}));
+            match done {
+                Some(_) => self.revoked.insert(id),
+                None => self.doubtful.insert(id),
+            };
+        }
     }
 
     fn next(&mut self) -> u64 {
@@ -197,6 +221,15 @@ impl Acts {
             let answer = daemon.post(&path, &json!({})).ok();
             assert_eq!(answer["success"], true, "{answer}");
         }
+        let list = daemon.get("/api/tokens").ok();
+        let there = list["tokens"].as_array().unwrap().iter();
+        let there: BTreeSet<String> = there
+            .map(|token| token["id"].as_str().unwrap().to_owned())
+            .collect();
+        let lost: Vec<_> = self.tokens.difference(&there).collect();
+        assert_eq!(lost, [""; 0], "tokens that were acknowledged");
+        let back: Vec<_> = self.revoked.intersection(&there).collect();
+        assert_eq!(back, [""; 0], "tokens that were revoked");
     }
 
     /// What must have become of everything, once there is peace; and that nothing is left over.
@@ -206,6 +239,7 @@ impl Acts {
         self.scale(daemon);
         self.stop_and_start(daemon);
         self.reload(daemon);
+        self.token(daemon);
         self.file(daemon);
         self.bad_file(daemon);
         self.check_standing(daemon);

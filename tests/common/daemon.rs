@@ -26,6 +26,9 @@ const SURVIVORS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest home: `/.deia/run/bots/bots.sock` must fit into a socket's 107 bytes too.
 const MAX_HOME_BYTES: usize = 70;
 
+/// Tests ask more often than anybody.
+const NO_LIMITS: &str = "rate_limits: {requests_per_minute: 0, failed_auth_per_minute: 0}\n";
+
 const ECHO_POOL: &str = "bots: [{name: main-bot, type: general, backend: {kind: echo}}]\n";
 
 /// What to start.
@@ -38,8 +41,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The configuration's text; an ephemeral port and a pool of `echo` bots are added where it has
-    /// no `http:` and no `bots:` of its own.
+    /// The configuration's text; an ephemeral port, a pool of `echo` bots and no limit on requests are
+    /// added where it has no `http:`, no `bots:` and no `rate_limits:` of its own.
     pub fn config(mut self, yaml: &str) -> Self {
         self.config = Some(yaml.to_owned());
         self
@@ -117,6 +120,9 @@ impl Builder {
         }
         if !has("bots:") {
             config.push_str(ECHO_POOL);
+        }
+        if !has("rate_limits:") {
+            config.push_str(NO_LIMITS);
         }
         let daemon = Daemon {
             home,

@@ -103,8 +103,8 @@ pub enum Verb {
     Completions(verbs::completions::Completions),
     /// Go back to the previous version and state (not implemented yet)
     Rollback(verbs::planned::Planned),
-    /// Create, list and revoke API tokens (not implemented yet)
-    Token(verbs::planned::Planned),
+    /// Create, list and revoke API tokens
+    Token(verbs::token::Token),
     /// Check a host before a deployment (not implemented yet)
     Preflight(verbs::planned::Planned),
     /// Run the deployment checklist (not implemented yet)
@@ -139,7 +139,7 @@ impl Verb {
             Self::Doctor(verb) => verb.run(context).await,
             Self::Completions(verb) => verb.run(context),
             Self::Rollback(verb) => verb.run("rollback"),
-            Self::Token(verb) => verb.run("token"),
+            Self::Token(verb) => verb.run(context).await,
             Self::Preflight(verb) => verb.run("preflight"),
             Self::Checklist(verb) => verb.run("checklist"),
             Self::Deployments(verb) => verb.run(context).await,

@@ -76,7 +76,7 @@ fn values_out_of_range_fall_back_with_their_line() {
             "tasks:\n  max_content_bytes: 6291457\n",
             "tasks.max_content_bytes",
         ),
-        ("http:\n  listen: 0.0.0.0:8001\n", "http.listen"),
+        ("http:\n  listen: nowhere\n", "http.listen"),
         ("store:\n  kind: postgres\n", "store.kind"),
     ] {
         assert_eq!(fell_back(text), [(key.to_owned(), 2)], "{text}");
@@ -104,6 +104,18 @@ fn rules_between_keys_refuse_the_file_and_name_both() {
         (
             "bot_limits: {min_bots: 5, max_bots: 3}",
             ["bot_limits.min_bots", "bot_limits.max_bots"],
+        ),
+        (
+            "http: {listen: \"0.0.0.0:8001\"}",
+            ["http.listen", "http.allow_insecure_bind"],
+        ),
+        (
+            "http: {listen: \"[::]:8001\", auth: tokens}",
+            ["http.listen", "http.tls.cert_file"],
+        ),
+        (
+            "http: {tls: {key_file: /etc/deia/port.pem}}",
+            ["http.tls.key_file", "http.tls.cert_file"],
         ),
         (
             "bot_limits: {port_range_start: 9000, port_range_end: 9000}",

@@ -97,10 +97,7 @@ impl Actor {
 impl From<&Caller> for Actor {
     fn from(caller: &Caller) -> Self {
         let who = match (caller.via, caller.peer) {
-            (Via::Token(hash), _) => {
-                let hash = u32::from_be_bytes(hash);
-                Who::Named(format!("credential:{hash:08x}").into())
-            }
+            (Via::Token(id), _) => Who::Named(format!("credential:{id}").into()),
             (_, Peer::Bot { pid }) => Who::BotProcess(pid),
             (_, Peer::Admin { uid, .. }) => Who::Named(user(uid).into()),
             (_, Peer::Tcp(address)) => Who::Named(format!("anonymous@{}", address.ip()).into()),
@@ -132,6 +129,7 @@ fn user(uid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::caller::TokenId;
     use crate::http::scope::ScopeSet;
 
     fn of(via: Via, peer: Peer) -> String {
@@ -149,7 +147,7 @@ mod tests {
         let tcp = Peer::Tcp("127.0.0.1:40112".parse().unwrap());
         assert_eq!(of(Via::Loopback, tcp), "anonymous@127.0.0.1");
         assert_eq!(
-            of(Via::Token([0x9f, 0x86, 0xd0, 0x81]), tcp),
+            of(Via::Token(TokenId([0x9f, 0x86, 0xd0, 0x81])), tcp),
             "credential:9f86d081"
         );
         let admin = |uid| Peer::Admin {

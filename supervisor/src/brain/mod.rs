@@ -17,6 +17,7 @@
 //!   keep      which backups are kept, and when the next one is due
 //!   liveness  whether a bot's main loop turns
 //!   record    what happened, in numbers, for whoever looks
+//!   rate      how often each caller may ask
 //!   watchdog  when the daemon is known to work, and how long a stop may take
 //!   servers   which model servers answer, and which pools wait for theirs
 //!   tally     what is counted, and rates over the last minutes
@@ -43,6 +44,7 @@ pub mod liveness;
 pub mod pick;
 pub mod plan;
 pub mod process;
+pub mod rate;
 pub mod record;
 pub mod restart;
 pub mod retry;

@@ -141,6 +141,11 @@ impl Home {
         self.deia().join("secrets/webhook.key")
     }
 
+    /// The API tokens, see [`crate::tokens`].
+    pub fn tokens(&self) -> PathBuf {
+        self.deia().join("secrets/tokens.json")
+    }
+
     /// Tasks and answers as files, see [`crate::hive`].
     pub fn hive(&self) -> PathBuf {
         self.deia().join("hive")

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::command::Command;
 use crate::audit::{Actor, Entry};
+use crate::http::tls::Certificate;
 use crate::logs::LogHandle;
 use crate::settings::{Reload, Settings, Watch, When};
 
@@ -86,14 +87,16 @@ pub fn start(
     settings: Settings,
     commands: mpsc::Sender<Command>,
     log: LogHandle,
+    certificate: Option<Arc<Certificate>>,
     applied: impl Fn(&Config) + Send + Sync + 'static,
 ) -> ConfigHandle {
     let (requests_to, requests) = mpsc::channel(MAX_WAITING);
-    let (shown_to, shown) = watch::channel(shown(&settings));
+    let (shown_to, shown) = watch::channel(shown(&settings, None));
     let owner = Owner {
         settings,
         commands,
         log,
+        certificate,
         shown: shown_to,
         applied,
     };
@@ -108,6 +111,7 @@ struct Owner<F> {
     settings: Settings,
     commands: mpsc::Sender<Command>,
     log: LogHandle,
+    certificate: Option<Arc<Certificate>>,
     shown: watch::Sender<Shown>,
     applied: F,
 }
@@ -162,10 +166,25 @@ impl<F: Fn(&Config)> Owner<F> {
         deia::failpoint!("reload.applied");
         self.save().await;
         deia::failpoint!("reload.saved");
-        self.shown.send_replace(shown(&self.settings));
+        let stale = self.renew_certificate().await;
+        self.shown
+            .send_replace(shown(&self.settings, stale.as_deref()));
         log_reload(&reload, &self.settings);
         self.put_on_record(&reload, actor).await?;
-        Some(self.settings.reload_answer(&reload, Timestamp::now()))
+        let mut answer = self.settings.reload_answer(&reload, Timestamp::now());
+        if let Some(why) = stale {
+            answer.success = false;
+            answer.errors.push(why);
+        }
+        Some(answer)
+    }
+
+    /// Reads the port's certificate again; why the one before it stays.
+    async fn renew_certificate(&self) -> Option<String> {
+        let why = self.certificate.as_ref()?.renew().await.err()?;
+        let why = format!("{why}; the certificate before stays in force");
+        tracing::error!(event = "certificate_refused", reason = %why, "the port's certificate could not be renewed");
+        Some(why)
     }
 
     /// Answered to whoever asked only after this. `None` when the daemon is ending.
@@ -226,10 +245,12 @@ fn check_interval(config: &Config) -> Duration {
     Duration::from_secs(config.timeouts.config_reload_check_interval_seconds.max(1))
 }
 
-fn shown(settings: &Settings) -> Shown {
+fn shown(settings: &Settings, stale: Option<&str>) -> Shown {
+    let mut status = settings.status(Timestamp::now());
+    status.load_errors.extend(stale.map(str::to_owned));
     Shown {
         config: settings.current(),
-        status: settings.status(Timestamp::now()),
+        status,
         degraded: settings.degraded().map(str::to_owned),
     }
 }

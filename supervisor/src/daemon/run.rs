@@ -167,6 +167,10 @@ impl Serve {
         };
         let mut settings = load()?;
         let current = settings.current();
+        // Also what the command line says over the file.
+        if let Some(why) = current.http.refusal() {
+            return Err(Failure::new(EXIT_CONFIG, why));
+        }
         let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let home = Home::new(root, &current.persistence, runtime_directory);
         let lock = prepare(&home, handover)?;

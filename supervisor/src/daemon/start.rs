@@ -42,15 +42,18 @@ use crate::hive;
 use crate::http::accept::{
     Edge, EdgeLimits, Resumed, ServerHandle, serve_admin, serve_programs, serve_tcp,
 };
-use crate::http::guard::{Guard, HashedTokens};
+use crate::http::guard::{Books, Guard};
+use crate::http::lasting::Lasting;
 use crate::http::meter::HttpMeter;
 use crate::http::peer::{Admission, Ancestry, is_descendant, parent_of};
 use crate::http::routes::{Api, service};
+use crate::http::tls::Certificate;
 use crate::logs::LogHandle;
 use crate::settings::Settings;
 use crate::sigmask;
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
+use crate::tokens::TokenBook;
 use crate::usage::Usage;
 
 /// The store can't be trusted any more: a new start recovers.
@@ -138,6 +141,7 @@ pub(super) struct Daemon {
     accepts: JoinHandle<()>,
     store: Arc<dyn Store>,
     keeper: Keeper,
+    tokens: Arc<TokenBook>,
     commands: mpsc::Sender<Command>,
     notifier: Option<manager::Notifier>,
     pids: BotPids,
@@ -167,6 +171,8 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
     } = begin;
     let to_prove = journal.filter(|journal| journal.phase == Phase::Check);
     let config = settings.current();
+    let certificate = Certificate::load(&config.http.tls, &home.root).await;
+    let certificate = certificate.map_err(io::Error::other)?.map(Arc::new);
     let key = FleetKey::load_or_create(&home.fleet_key())?;
     let results = Results::new(&home.spool(), key.clone());
     let listeners = Listeners::open(&home, config.http.listen, handover).await?;
@@ -264,12 +270,22 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
     tokio::spawn(strays.watch());
 
     let (limits_to, limits) = watch::channel(edge_limits(&config.http));
-    let admin_path = home.admin_socket();
-    let guard = move |http: &Http| {
-        let tokens = Arc::new(HashedTokens::default());
-        Arc::new(Guard::new(Some(address), http, tokens, admin_path.clone()))
+    let tokens = Arc::new(TokenBook::load(&home.tokens()));
+    let books = Books {
+        tokens: tokens.clone(),
+        limiter: Arc::default(),
+        admin_socket: home.admin_socket(),
     };
-    let (guard_to, guard_now) = watch::channel(guard(&config.http));
+    let guard = move |config: &Config| {
+        let limits = &config.rate_limits;
+        Arc::new(Guard::new(
+            Some(address),
+            &config.http,
+            limits,
+            books.clone(),
+        ))
+    };
+    let (guard_to, guard_now) = watch::channel(guard(&config));
     let notifier = manager::Notifier::from_environment()?;
     let link = notifier.clone().map(manager::Link::new);
     let census = link.as_ref().map(|link| link.census.subscribe());
@@ -320,9 +336,10 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         settings,
         commands_to.clone(),
         log.clone(),
+        certificate.clone(),
         move |config: &Config| {
             limits_to.send_replace(edge_limits(&config.http));
-            guard_to.send_replace(guard(&config.http));
+            guard_to.send_replace(guard(config));
         },
     );
     if let (Some(notifier), Some(census)) = (notifier.clone(), census) {
@@ -405,6 +422,8 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         validation,
         condition,
         usage: Usage::default(),
+        lasting: Lasting::new(limits.clone()),
+        tokens: tokens.clone(),
         upgrader: upgrader.clone(),
         leaving: left,
         recovery,
@@ -428,7 +447,12 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         guard: guard_now,
         limits,
         meter,
+        tls: certificate.map(|certificate| certificate.current()),
     };
+    tokio::spawn({
+        let tokens = tokens.clone();
+        async move { tokens.note_uses().await }
+    });
     // Before anybody can learn that there is a daemon: a signal without a handler would end it.
     let (stops_to, stops) = watch::channel(0);
     signals::listen(commands_to.clone(), config, log, upgrader, stops_to)?;
@@ -475,6 +499,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         accepts,
         store,
         keeper,
+        tokens,
         commands: commands_to,
         notifier,
         pids,
@@ -571,6 +596,7 @@ impl Daemon {
                 "connections did not come to an end of what they were doing and were cut"
             );
         }
+        self.tokens.save_uses().await;
         // It may be ending by itself: then it does not want to know.
         let _ = self.commands.send(Command::Leave).await;
         let ended = self.engine.await;
@@ -716,6 +742,7 @@ impl Daemon {
             self.programs.shutdown(HTTP_GRACE)
         );
         self.keeper.finish().await;
+        self.tokens.save_uses().await;
         finish(ended, self.store, &self.home, &self.pids, &self.fleet).await
     }
 }

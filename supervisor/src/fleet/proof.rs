@@ -190,7 +190,6 @@ pub fn new_launch() -> Launch {
 }
 
 /// Random bytes of the operating system's generator.
-/// A fresh secret.
 pub fn random() -> [u8; KEY_BYTES] {
     // Version 4 ids have 122 random bits each: hashed, three of them are 256.
     let mut hash = Sha256::new();

@@ -1,7 +1,7 @@
 //! The accept loop: our own, over hyper's HTTP/1 connection.
 //!
 //! ```text
-//!   listener ──accept──> House (cap) ──> one task per connection: connection.rs
+//!   listener ──accept──> House (caps) ──> [TLS hand-shake] ──> one task per connection: connection.rs
 //!                         │ full: who has kept us waiting longest is put out; when all of them
 //!                         │ are being worked for: 503, closed
 //!   shutdown: stop accepting ──> idle ones closed ──> answers finished ──> deadline ──> cut
@@ -12,11 +12,12 @@
 //! The TCP port and the admin socket each have a house of their own: however full the port is, an
 //! operator gets in. The listener is shared (`Arc`): a caller that keeps a clone keeps the backlog
 //! open across a stop, which a re-execution needs; and so that no client sees an end, the connections
-//! go with it ([`ServerHandle::give_back`], [`Resumed`]).
+//! go with it ([`ServerHandle::give_back`], [`Resumed`]); but for those of TLS, whose secrets are this
+//! process's: they are answered and closed.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ use super::house::House;
 pub use super::house::Yielded;
 use super::meter::HttpMeter;
 use super::peer::{Admission, Peer};
+use super::tls;
 use super::watch::{Command, millis};
 
 /// Connections at once on the admin socket, besides the port's.
@@ -135,6 +137,8 @@ pub struct Edge {
     pub limits: watch::Receiver<EdgeLimits>,
     /// Counts requests.
     pub meter: Arc<HttpMeter>,
+    /// What TCP is served with; none: plain HTTP.
+    pub tls: Option<tls::Current>,
 }
 
 /// Connections of an earlier process, with what it had read of their next requests.
@@ -148,8 +152,9 @@ pub fn serve_tcp(
 ) -> ServerHandle {
     ServerHandle::start(edge, |server, stop| {
         for (stream, read) in resumed {
-            // One whose peer is not known any more is gone.
-            if let Ok(address) = stream.peer_addr() {
+            // One whose peer is not known any more is gone. Those that are given are plain ones: nobody
+            // goes on in the open where TLS was asked for meanwhile.
+            if let (Ok(address), None) = (stream.peer_addr(), &server.edge.tls) {
                 let local = stream.local_addr().ok().map(|a| a.ip());
                 server.welcome(stream, read, Peer::Tcp(address), local);
             }
@@ -327,10 +332,18 @@ async fn tcp_loop(
         trouble.over();
         // Small answers must not wait for the peer's delayed acknowledgement.
         drop(stream.set_nodelay(true));
+        let max = server.edge.limits.borrow().max_connections;
+        server.house.room(max).await;
         if any_address {
             local = stream.local_addr().ok().map(|a| a.ip());
         }
-        server.welcome(stream, Vec::new(), Peer::Tcp(address), local);
+        match &server.edge.tls {
+            Some(tls) => {
+                let config = Arc::clone(&tls.borrow());
+                server.welcome_tls(stream, config, address, local);
+            }
+            None => server.welcome(stream, Vec::new(), Peer::Tcp(address), local),
+        }
     }
 }
 
@@ -370,7 +383,7 @@ impl Server {
         local: Option<IpAddr>,
     ) {
         let limits = *self.edge.limits.borrow();
-        match House::admit(&self.house, limits.max_connections) {
+        match House::admit(&self.house, limits.max_connections, far(&peer)) {
             Some(guest) => {
                 let server = Arc::clone(self);
                 tokio::spawn(connection::serve(
@@ -381,10 +394,34 @@ impl Server {
         }
     }
 
+    fn welcome_tls(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        config: Arc<rustls::ServerConfig>,
+        address: SocketAddr,
+        local: Option<IpAddr>,
+    ) {
+        let limits = *self.edge.limits.borrow();
+        let peer = Peer::Tcp(address);
+        // There is no way to say no without a hand-shake: who finds the house full is just closed.
+        let Some(guest) = House::admit(&self.house, limits.max_connections, far(&peer)) else {
+            return;
+        };
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            let time = limits.header_timeout;
+            let shaken = tls::shake_hands(stream, config, &guest.watch, time).await;
+            if let Some(stream) = shaken {
+                let read = Vec::new();
+                connection::serve(server, stream, read, peer, local, limits, guest).await;
+            }
+        });
+    }
+
     fn welcome_program(self: &Arc<Self>, (stream, pid): Program, places: &mut Places) {
         let limits = *self.edge.limits.borrow();
         let place = Arc::clone(places.of(pid)).try_acquire_owned();
-        let guest = House::admit(&self.house, limits.max_connections);
+        let guest = House::admit(&self.house, limits.max_connections, None);
         let (Ok(place), Some(guest)) = (place, guest) else {
             return self.refuse_full(stream);
         };
@@ -403,7 +440,7 @@ impl Server {
         admission: Arc<Admission>,
     ) {
         let limits = self.edge.limits.borrow().for_admin();
-        let Some(guest) = House::admit(&self.house, limits.max_connections) else {
+        let Some(guest) = House::admit(&self.house, limits.max_connections, None) else {
             return self.refuse_full(stream);
         };
         let server = Arc::clone(self);
@@ -433,6 +470,12 @@ impl Server {
             drop(permit);
         });
     }
+}
+
+/// Whose share of the places a connection takes: programs of this host have one address, and no shares.
+fn far(peer: &Peer) -> Option<IpAddr> {
+    let address = peer.address().filter(|_| !peer.is_local());
+    address.map(super::limit::network)
 }
 
 /// Accepts that fail: said once per episode, and never a busy loop.

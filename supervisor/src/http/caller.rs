@@ -1,6 +1,5 @@
 //! Who makes a request, and the tokens that say so.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -15,33 +14,34 @@ use super::scope::ScopeSet;
 /// What every API token begins with.
 pub const TOKEN_PREFIX: &str = "deia_";
 
-/// Knows the API tokens.
+/// Names a token, in lists and in the audit: the first bytes of its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenId(pub [u8; 4]);
+
+impl TokenId {
+    /// That of the token with this hash.
+    pub fn of(hash: &[u8; 32]) -> Self {
+        let [a, b, c, d, ..] = *hash;
+        Self([a, b, c, d])
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
+/// Knows the API tokens, by their hashes. Looking a hash up needs no constant time: who does not have the
+/// token can't choose its hash.
 pub trait Tokens: Send + Sync {
-    /// The scopes of a token as it was presented; `None`: there is no such token.
-    fn scopes(&self, presented: &str) -> Option<ScopeSet>;
+    /// The scopes of the token with this hash; `None`: there is none, or not any more.
+    fn scopes(&self, hash: &[u8; 32]) -> Option<ScopeSet>;
 }
 
 /// The SHA-256 of a presented token: what is kept instead of it.
 pub fn token_hash(presented: &str) -> [u8; 32] {
     Sha256::digest(presented.as_bytes()).into()
-}
-
-/// Tokens known by their hashes; may be empty. Looking a hash up needs no constant time: who does not
-/// have the token can't choose its hash.
-#[derive(Debug, Default)]
-pub struct HashedTokens(HashMap<[u8; 32], ScopeSet>);
-
-impl HashedTokens {
-    /// From hashes and what each may do.
-    pub fn new(hashes: impl IntoIterator<Item = ([u8; 32], ScopeSet)>) -> Self {
-        Self(hashes.into_iter().collect())
-    }
-}
-
-impl Tokens for HashedTokens {
-    fn scopes(&self, presented: &str) -> Option<ScopeSet> {
-        self.0.get(&token_hash(presented)).copied()
-    }
 }
 
 /// How a caller was recognised.
@@ -53,8 +53,8 @@ pub enum Via {
     BotSocket,
     /// By being on this host, with `http.auth: off`.
     Loopback,
-    /// By a token: the first bytes of its hash, to tell tokens apart in the audit.
-    Token([u8; 4]),
+    /// By a token.
+    Token(TokenId),
     /// Not at all: `/health*`.
     Anonymous,
 }
@@ -88,10 +88,7 @@ impl fmt::Display for Caller {
     /// For the audit: `uid 0 pid 17`, `127.0.0.1:40112`, `credential 9f86d081 from 127.0.0.1:40112`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.via {
-            Via::Token(hash) => {
-                let hash = u32::from_be_bytes(hash);
-                write!(f, "credential {hash:08x} from {}", self.peer)
-            }
+            Via::Token(id) => write!(f, "credential {id} from {}", self.peer),
             Via::AdminSocket | Via::BotSocket | Via::Loopback | Via::Anonymous => {
                 write!(f, "{}", self.peer)
             }

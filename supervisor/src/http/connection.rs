@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -46,24 +46,40 @@ const LEAVE_CHECK_MS: u64 = 250;
 pub const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How long a refusal waits for the request it answers.
 const FIRST_BYTES: Duration = Duration::from_millis(500);
+/// How long the end of a TLS connection may take to be said.
+const SAY_THE_END: Duration = Duration::from_millis(500);
 /// How much it may go on sending.
 pub const LINGER_BYTES: u64 = 64 << 20;
 
 /// What can carry a connection.
-pub(super) trait Stream: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whether another process can go on with it.
+    const CAN_BE_GIVEN: bool = true;
+
     /// The socket alone, no longer watched by the runtime.
     fn into_socket(self) -> io::Result<OwnedFd>;
+
+    /// Whether the kernel has bytes of it that were not read yet.
+    fn has_bytes(&self) -> bool;
 }
 
 impl Stream for TcpStream {
     fn into_socket(self) -> io::Result<OwnedFd> {
         self.into_std().map(OwnedFd::from)
     }
+
+    fn has_bytes(&self) -> bool {
+        has_bytes(self.as_fd())
+    }
 }
 
 impl Stream for UnixStream {
     fn into_socket(self) -> io::Result<OwnedFd> {
         self.into_std().map(OwnedFd::from)
+    }
+
+    fn has_bytes(&self) -> bool {
+        has_bytes(self.as_fd())
     }
 }
 
@@ -111,7 +127,11 @@ pub(super) async fn serve<S: Stream>(
             if Pin::new(&mut connection).poll(cx).is_ready() {
                 return Poll::Ready(End::Over);
             }
-            match watch.command() {
+            let command = match watch.command() {
+                Command::Yield if !S::CAN_BE_GIVEN => Command::Finish,
+                command => command,
+            };
+            match command {
                 Command::Close => return Poll::Ready(End::Over),
                 Command::Yield if watch.may_yield() => return Poll::Ready(End::Yielded),
                 Command::Finish if watch.may_close() => return Poll::Ready(End::Over),
@@ -156,6 +176,10 @@ pub(super) async fn serve<S: Stream>(
     if watch.has_unread_body() && watch.command() < Command::Leave {
         watch.request_ends();
         linger(connection.into_parts().io.into_inner(), &watch).await;
+    } else if !S::CAN_BE_GIVEN && watch.command() < Command::Close {
+        // An end that is not said could be a cut.
+        let mut stream = connection.into_parts().io.into_inner().inner;
+        drop(tokio::time::timeout(SAY_THE_END, stream.shutdown()).await);
     }
     drop(guest);
 }
@@ -313,10 +337,10 @@ impl<S: Stream> AsyncRead for Timed<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         if polled.is_pending() {
-            if matches!(self.watch.command(), Command::Finish | Command::Leave) {
+            if self.watch.command() != Command::Serve {
                 // The runtime learns of bytes a little after the kernel has them. Before an idle
                 // connection is closed, ask the kernel: a request that was sent is answered.
-                self.watch.note_unread(has_bytes(&self.inner));
+                self.watch.note_unread(self.inner.has_bytes());
             }
         } else if buf.filled().len() > before {
             self.watch.bytes_read();
@@ -325,10 +349,10 @@ impl<S: Stream> AsyncRead for Timed<S> {
     }
 }
 
-fn has_bytes<S: AsFd>(stream: &S) -> bool {
+pub(super) fn has_bytes(socket: BorrowedFd<'_>) -> bool {
     let mut byte = [0_u8; 1];
     let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-    rustix::net::recv(stream.as_fd(), &mut byte[..], flags).is_ok_and(|(_, n)| n > 0)
+    rustix::net::recv(socket, &mut byte[..], flags).is_ok_and(|(_, n)| n > 0)
 }
 
 impl<S: Stream> Timed<S> {
@@ -353,7 +377,13 @@ impl<S: Stream> AsyncWrite for Timed<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        // TLS has a buffer of its own, which a client that does not read keeps full.
+        match polled {
+            Poll::Pending => self.watch.wrote(None, 0),
+            Poll::Ready(_) => self.watch.wrote(Some(0), 0),
+        }
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -149,6 +149,15 @@ impl ApiFailure {
         self
     }
 
+    /// The same with another code.
+    #[must_use]
+    pub fn code_is(mut self, code: &'static str) -> Self {
+        if let Shape::Error(error) = &mut self.0.shape {
+            error.code = Cow::Borrowed(code);
+        }
+        self
+    }
+
     /// The same with an `Allow` header.
     #[must_use]
     pub fn allow(mut self, methods: HeaderValue) -> Self {

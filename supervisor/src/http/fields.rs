@@ -52,6 +52,8 @@ pub enum Kind {
     Float(f64, f64),
     /// A list of texts: most entries, most bytes of each.
     Texts(usize, usize),
+    /// A list of some of these texts; most entries.
+    Enums(usize, &'static [&'static str]),
     /// An object.
     Object,
     /// One of these texts.
@@ -276,7 +278,19 @@ impl Errors {
                     self.value(&path, Kind::Text(bytes), entry);
                 }
             }
-            (Kind::Texts(..), _) => wrong("list_type", "Input should be a valid list"),
+            (Kind::Enums(most, names), Value::Array(list)) => {
+                if let Some(name) = path.first().and_then(Value::as_str) {
+                    self.list_length(name, list.len(), most);
+                }
+                for (i, entry) in list.iter().enumerate() {
+                    let mut path = path.to_vec();
+                    path.push(i.into());
+                    self.value(&path, Kind::Enum(names), entry);
+                }
+            }
+            (Kind::Texts(..) | Kind::Enums(..), _) => {
+                wrong("list_type", "Input should be a valid list")
+            }
             (Kind::Enum(names), value) => {
                 if !value.as_str().is_some_and(|text| names.contains(&text)) {
                     let expected = expected(names);

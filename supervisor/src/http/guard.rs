@@ -4,9 +4,14 @@
 //!    name; only loopback names, the bound address and `http.allowed_hosts` are served, the rest is 421.
 //! 2. **Origin** (both ways in): a page from elsewhere says where it is from; 403. Browsers leave it out
 //!    of plain GETs, and say `Sec-Fetch-Site: cross-site` there: refused too, but for following a link.
-//! 3. **Who**: the admin socket's peers were admitted by [`super::peer`] and have every scope. Over TCP
-//!    without tokens, loopback has read, submit and bot; with tokens, a token says, and `/health*` and the
-//!    pages, which hold nothing of the fleet, are open.
+//! 3. **Who**: the admin socket's peers were admitted by [`super::peer`] and have every scope. Over TCP a
+//!    token says. Without one: with `http.auth: off` loopback has read, submit and bot, else nobody has
+//!    anything but `/health*` and the pages, which hold nothing of the fleet. A token that is sent is looked at in either case: with a wrong one nobody
+//!    falls back to what he could do without.
+//! 4. **How often** ([`super::limit`]): before a byte of the body is read, also for who was refused under 3.
+//!
+//! In this order, because each step costs more than the one before it, and because a page of another
+//! origin shall use up nobody's share.
 //!
 //! What a route requires is checked by [`super::scope`], against the [`Caller`] made here.
 
@@ -16,26 +21,44 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{Method, Version};
-use deia::config::{Http, HttpAuth};
+use deia::config::{Http, HttpAuth, RateLimits};
 
-pub use super::caller::{Caller, HashedTokens, TOKEN_PREFIX, Tokens, Via, token_hash};
+pub use super::caller::{Caller, TOKEN_PREFIX, TokenId, Tokens, Via, token_hash};
 use super::error::ApiFailure;
+use super::limit::{Limiter, is_probe};
 use super::peer::Peer;
 use super::scope::ScopeSet;
 
 /// Longest `Authorization` value that is looked at.
 pub const MAX_TOKEN_BYTES: usize = 256;
 
+/// What a guard knows, whatever the configuration says.
+#[derive(Clone)]
+pub struct Books {
+    /// The tokens there are.
+    pub tokens: Arc<dyn Tokens>,
+    /// Who has asked how often.
+    pub limiter: Arc<Limiter>,
+    /// Named to callers that would need it.
+    pub admin_socket: PathBuf,
+}
+
+impl fmt::Debug for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Books")
+    }
+}
+
 /// The rules in force for one listener.
 pub struct Guard {
     hosts: HashSet<String>,
     bound: Option<IpAddr>,
     auth: HttpAuth,
-    tokens: Arc<dyn Tokens>,
-    admin_socket: PathBuf,
+    limits: RateLimits,
+    books: Books,
 }
 
 impl fmt::Debug for Guard {
@@ -48,14 +71,8 @@ impl fmt::Debug for Guard {
 }
 
 impl Guard {
-    /// For a listener bound to `bound` (`None`: the admin socket). `admin_socket` is named to callers
-    /// that would need it.
-    pub fn new(
-        bound: Option<SocketAddr>,
-        http: &Http,
-        tokens: Arc<dyn Tokens>,
-        admin_socket: PathBuf,
-    ) -> Self {
+    /// For a listener bound to `bound` (`None`: not to an address).
+    pub fn new(bound: Option<SocketAddr>, http: &Http, limits: &RateLimits, books: Books) -> Self {
         Self {
             hosts: http
                 .allowed_hosts
@@ -64,91 +81,94 @@ impl Guard {
                 .collect(),
             bound: bound.map(|a| a.ip()).filter(|ip| !ip.is_unspecified()),
             auth: http.auth,
-            tokens,
-            admin_socket,
+            limits: limits.clone(),
+            books,
         }
     }
 
     /// Who makes this request; `local` is the address it came in on.
     ///
     /// # Errors
-    /// What it is answered instead: 400, 401, 403 or 421.
+    /// What it is answered instead: 400, 401, 403, 421 or 429.
     pub fn check(
         &self,
         parts: &Parts,
         peer: Peer,
         local: Option<IpAddr>,
     ) -> Result<Caller, ApiFailure> {
-        let caller = |via, scopes| Caller {
-            peer,
-            via,
-            scopes,
-            max_body_bytes: 0,
-        };
         if let Peer::Tcp(_) = peer {
             self.check_host(parts, local)?;
         }
         self.check_origin(&parts.method, &parts.headers, local)?;
-        match (peer, self.auth) {
-            (Peer::Admin { .. }, _) => Ok(caller(Via::AdminSocket, ScopeSet::ALL)),
-            (Peer::Bot { .. }, _) => Ok(caller(Via::BotSocket, ScopeSet::LOOPBACK)),
-            (Peer::Tcp(_), HttpAuth::Off) if peer.is_local() => {
-                Ok(caller(Via::Loopback, ScopeSet::LOOPBACK))
+        let path = parts.uri.path();
+        let known = match peer {
+            Peer::Admin { .. } => Ok((Via::AdminSocket, ScopeSet::ALL)),
+            Peer::Bot { .. } => Ok((Via::BotSocket, ScopeSet::LOOPBACK)),
+            Peer::Tcp(_) if is_health(path) || is_page(path) => {
+                Ok((Via::Anonymous, ScopeSet::NONE))
             }
-            (Peer::Tcp(address), HttpAuth::Off) => {
-                if is_health(parts.uri.path()) {
-                    return Ok(caller(Via::Anonymous, ScopeSet::NONE));
-                }
-                Err(ApiFailure::forbidden(
-                    "loopback_only",
-                    format!(
-                        "{} is not this host; set `http.auth: tokens` to serve others",
-                        address.ip()
-                    ),
-                ))
-            }
-            (Peer::Tcp(_), HttpAuth::Tokens) => {
-                let path = parts.uri.path();
-                if is_health(path) || is_page(path) {
-                    return Ok(caller(Via::Anonymous, ScopeSet::NONE));
-                }
-                let (via, scopes) = self.token(&parts.headers)?;
-                Ok(caller(via, scopes))
-            }
+            Peer::Tcp(address) => self.over_tcp(peer, address.ip(), &parts.headers),
+        };
+        if !is_probe(path) {
+            let via = known.as_ref().map_or(Via::Anonymous, |(via, _)| *via);
+            self.books.limiter.admit(peer, via, &self.limits)?;
         }
+        let (via, scopes) = known?;
+        Ok(Caller {
+            peer,
+            via,
+            scopes,
+            max_body_bytes: 0,
+        })
     }
 
     /// Where the admin socket is.
     pub fn admin_socket(&self) -> &Path {
-        &self.admin_socket
+        &self.books.admin_socket
     }
 
-    fn token(&self, headers: &HeaderMap) -> Result<(Via, ScopeSet), ApiFailure> {
-        let refuse = |why: &str| {
-            Err(ApiFailure::unauthorized(format!(
-                "{why}; send `Authorization: Bearer {TOKEN_PREFIX}...` (deiactl token create), or use the admin socket {}",
-                self.admin_socket.display()
-            )))
-        };
-        let mut values = headers.get_all(AUTHORIZATION).iter();
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return refuse("this request needs exactly one Authorization header");
-        };
-        let presented = value.to_str().ok().filter(|v| v.len() <= MAX_TOKEN_BYTES);
-        let Some((scheme, presented)) = presented.and_then(|v| v.split_once(' ')) else {
-            return refuse("the Authorization header is not a bearer token");
-        };
-        let presented = presented.trim();
-        if !scheme.eq_ignore_ascii_case("bearer") || !presented.starts_with(TOKEN_PREFIX) {
-            return refuse("the Authorization header is not a bearer token");
-        }
-        match self.tokens.scopes(presented) {
-            Some(scopes) => {
-                let hash = token_hash(presented);
-                Ok((Via::Token([hash[0], hash[1], hash[2], hash[3]]), scopes))
+    fn over_tcp(
+        &self,
+        peer: Peer,
+        address: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<(Via, ScopeSet), ApiFailure> {
+        match self.auth {
+            HttpAuth::Tokens if !headers.contains_key(AUTHORIZATION) => {
+                Err(self.unauthorized("this request needs exactly one Authorization header"))
             }
-            None => refuse("the token is not known, or was revoked"),
+            HttpAuth::Tokens => self.token(peer, headers),
+            // Clients of other services send something of their own, often just to send something.
+            HttpAuth::Off if headers.get_all(AUTHORIZATION).iter().any(is_for_us) => {
+                self.token(peer, headers)
+            }
+            HttpAuth::Off if peer.is_local() => Ok((Via::Loopback, ScopeSet::LOOPBACK)),
+            HttpAuth::Off => Err(ApiFailure::forbidden(
+                "loopback_only",
+                format!(
+                    "{address} is not this host; send a token (deiactl token create), and set `http.auth: tokens` to serve others"
+                ),
+            )),
         }
+    }
+
+    fn token(&self, peer: Peer, headers: &HeaderMap) -> Result<(Via, ScopeSet), ApiFailure> {
+        let mut why = "";
+        let known = self.books.limiter.credential(peer, &self.limits, || {
+            let presented = presented(headers).map_err(|refusal| why = refusal).ok()?;
+            let hash = token_hash(presented);
+            let scopes = self.books.tokens.scopes(&hash);
+            why = "the token is not known, has expired or was revoked";
+            Some((Via::Token(TokenId::of(&hash)), scopes?))
+        })?;
+        known.ok_or_else(|| self.unauthorized(why))
+    }
+
+    fn unauthorized(&self, why: &str) -> ApiFailure {
+        ApiFailure::unauthorized(format!(
+            "{why}; send `Authorization: Bearer {TOKEN_PREFIX}...` (deiactl token create), or use the admin socket {}",
+            self.admin_socket().display()
+        ))
     }
 
     fn check_host(&self, parts: &Parts, local: Option<IpAddr>) -> Result<(), ApiFailure> {
@@ -234,6 +254,27 @@ impl Guard {
             && (self.hosts.contains(&host.to_ascii_lowercase())
                 || self.hosts.contains(&named.to_ascii_lowercase()))
     }
+}
+
+/// The one token of a request, or what is wrong.
+fn presented(headers: &HeaderMap) -> Result<&str, &'static str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err("this request needs exactly one Authorization header");
+    };
+    let presented = value.to_str().ok().filter(|v| v.len() <= MAX_TOKEN_BYTES);
+    presented
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .filter(|token| token.starts_with(TOKEN_PREFIX))
+        .ok_or("the Authorization header is not a bearer token of deia")
+}
+
+/// Whether a credential claims to be a token of this daemon.
+fn is_for_us(value: &HeaderValue) -> bool {
+    let prefix = TOKEN_PREFIX.as_bytes();
+    value.as_bytes().windows(prefix.len()).any(|w| w == prefix)
 }
 
 fn foreign(origin: &str) -> ApiFailure {

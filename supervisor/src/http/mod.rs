@@ -1,7 +1,7 @@
 //! The daemon's HTTP edge.
 //!
 //! ```text
-//!   socket ─> accept (cap, time-outs) ─> guard (Host, Origin, who) ─> router ─> scope ─> extract ─> handler
+//!   socket ─> accept (caps, time-outs, TLS) ─> guard (Host, Origin, who, how often) ─> router ─> scope ─> extract ─> handler
 //!                                                                                          error <─┘
 //! ```
 //!
@@ -20,6 +20,8 @@ pub mod extract;
 pub mod fields;
 pub mod guard;
 mod house;
+pub mod lasting;
+pub mod limit;
 pub mod meter;
 mod parse;
 pub mod peer;
@@ -28,6 +30,7 @@ mod recovery_tables;
 pub mod routes;
 pub mod scope;
 mod tables;
+pub mod tls;
 mod watch;
 
 pub use connection::{LINGER_BYTES, LINGER_TIME, MAX_HEAD_BYTES};

@@ -17,8 +17,9 @@ use axum::{Router, body::Body};
 use deia::api::Scope;
 use futures_util::future::Either;
 use tower::{Layer, Service};
-use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::error::ApiFailure;
@@ -163,8 +164,114 @@ fn mark(document: &mut OpenApi, scope: &str) {
                 .extensions
                 .get_or_insert_default()
                 .insert(SCOPE_EXTENSION.into(), scope.into());
+            operation.security = Some(match scope {
+                NO_SCOPE => vec![SecurityRequirement::default()],
+                _ => vec![
+                    SecurityRequirement::default(),
+                    SecurityRequirement::new(SECURITY_SCHEME, [""; 0]),
+                ],
+            });
+            let has_body = operation.request_body.is_some();
+            for (status, name, when, _) in EVERYWHERE {
+                let applies = match when {
+                    When::Always => true,
+                    When::Scoped => scope != NO_SCOPE,
+                    When::Body => has_body,
+                };
+                if applies {
+                    let responses = &mut operation.responses.responses;
+                    responses
+                        .entry((*status).to_owned())
+                        .or_insert_with(|| RefOr::Ref(Ref::from_response_name(*name)));
+                }
+            }
         }
     }
+}
+
+/// The name of the way to come with a token, in the document.
+const SECURITY_SCHEME: &str = "token";
+
+/// Where an answer of the edge may come from.
+#[derive(Debug, Clone, Copy)]
+enum When {
+    Always,
+    Scoped,
+    Body,
+}
+
+/// What any operation may be answered before it is reached: status, name, where, what it means.
+const EVERYWHERE: &[(&str, &str, When, &str)] = &[
+    (
+        "400",
+        "BadRequest",
+        When::Always,
+        "The `Host` is missing or said twice, or the body broke off",
+    ),
+    (
+        "401",
+        "Unauthorized",
+        When::Scoped,
+        "No token where one is needed, or one that is not known, has expired or was revoked",
+    ),
+    (
+        "403",
+        "Forbidden",
+        When::Always,
+        "A scope the caller does not have, or a page of another origin",
+    ),
+    (
+        "408",
+        "RequestTimeout",
+        When::Body,
+        "The body did not come in time",
+    ),
+    (
+        "413",
+        "ContentTooLarge",
+        When::Body,
+        "The body is larger than `http.max_body_bytes`",
+    ),
+    (
+        "421",
+        "Misdirected",
+        When::Always,
+        "A `Host` that is not this daemon's",
+    ),
+    (
+        "429",
+        "TooManyRequests",
+        When::Scoped,
+        "More than `rate_limits` allow; `Retry-After` says when to come back",
+    ),
+    (
+        "503",
+        "Unavailable",
+        When::Scoped,
+        "The daemon is stopping, or has no room for it now; `Retry-After` says when to ask again",
+    ),
+];
+
+/// Puts what [`scoped`] and [`open`] refer to into the document.
+pub fn complete(document: &mut OpenApi) {
+    let components = document.components.get_or_insert_default();
+    for (_, name, _, what) in EVERYWHERE {
+        let content = Content::new(Some(Ref::from_schema_name("ApiError")));
+        let response = ResponseBuilder::new()
+            .description(*what)
+            .content("application/json", content)
+            .build();
+        components
+            .responses
+            .insert((*name).to_owned(), RefOr::T(response));
+    }
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "`deiactl token create`; needed over TCP with `http.auth: tokens`",
+        ))
+        .build();
+    components.add_security_scheme(SECURITY_SCHEME, SecurityScheme::Http(bearer));
 }
 
 fn operations(item: &PathItem) -> impl Iterator<Item = (&'static str, &Operation)> {

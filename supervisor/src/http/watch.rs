@@ -10,7 +10,8 @@
 //! first byte and the wait for the next head too, but with one value for all three, a timer
 //! registration per request, and nothing for bodies and for clients that do not read.)
 //! Bodies and answers must move at [`MIN_BYTES_PER_SECOND`] on average once the grace is over, so a byte
-//! a second does not help. The same numbers say whom to put out when the house is full:
+//! a second does not help. What moves faster earns no time for later: the kernel takes megabytes at once
+//! in the stead of a client that reads nothing. The same numbers say whom to put out when the house is full:
 //! [`Watch::kept_waiting_ms`].
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -71,9 +72,10 @@ pub(super) struct Watch {
     head_since: AtomicU64,
     head_bytes_since: AtomicU64,
     served: AtomicBool,
+    /// Moved on by what bytes earn, never past now; with the bytes that have earned nothing yet.
     body_since: AtomicU64,
-    body_moved: AtomicU64,
     body_bytes: AtomicU64,
+    body_moved: AtomicU64,
     body_late: AtomicBool,
     body_left: AtomicBool,
     write_since: AtomicU64,
@@ -140,7 +142,7 @@ impl Watch {
     }
 
     fn write_waited_ms(&self, now: u64) -> u64 {
-        waited_ms(&self.write_since, earned_ms(&self.write_bytes), now)
+        waited_ms(&self.write_since, now)
     }
 
     /// A request is being served.
@@ -174,8 +176,9 @@ impl Watch {
 
     /// A part of the body is here.
     pub(super) fn body_moves(&self, bytes: u64) {
-        self.body_bytes.fetch_add(bytes, Relaxed);
-        self.body_moved.store(self.now(), Relaxed);
+        let now = self.now();
+        earn(&self.body_since, &self.body_bytes, bytes, now);
+        self.body_moved.store(now, Relaxed);
     }
 
     /// The body is complete.
@@ -221,7 +224,7 @@ impl Watch {
             }
             Some(n) => {
                 self.begin_write();
-                self.write_bytes.fetch_add(n as u64, Relaxed);
+                earn(&self.write_since, &self.write_bytes, n as u64, self.now());
             }
             None => self.begin_write(),
         }
@@ -244,9 +247,8 @@ impl Watch {
     /// How long the client has kept us waiting, less what its progress earned it; 0 while the daemon is
     /// the one who works.
     pub(super) fn kept_waiting_ms(&self, now: u64) -> u64 {
-        let body = waited_ms(&self.body_since, earned_ms(&self.body_bytes), now);
-        waited_ms(&self.head_since, 0, now)
-            .max(body)
+        waited_ms(&self.head_since, now)
+            .max(waited_ms(&self.body_since, now))
             .max(self.write_waited_ms(now))
     }
 
@@ -263,14 +265,12 @@ impl Watch {
         };
         let write = self.write_since.load(Relaxed);
         if write != 0 {
-            let earned = earned_ms(&self.write_bytes);
-            due(write + millis(limits.write_timeout) + earned, Late::Write);
+            due(write + millis(limits.write_timeout), Late::Write);
         }
         let body = self.body_since.load(Relaxed);
         if body != 0 {
             let grace = millis(limits.body_timeout);
-            let earned = earned_ms(&self.body_bytes);
-            due(body + grace + earned, Late::Body);
+            due(body + grace, Late::Body);
             due(self.body_moved.load(Relaxed) + grace, Late::Body);
         }
         let head = self.head_since.load(Relaxed);
@@ -307,16 +307,25 @@ impl Watch {
     }
 }
 
-fn waited_ms(since: &AtomicU64, earned: u64, now: u64) -> u64 {
+fn waited_ms(since: &AtomicU64, now: u64) -> u64 {
     match since.load(Relaxed) {
         0 => 0,
-        since => now.saturating_sub(since + earned),
+        since => now.saturating_sub(since),
     }
 }
 
-/// The time so many bytes may take.
-fn earned_ms(bytes: &AtomicU64) -> u64 {
-    bytes.load(Relaxed).saturating_mul(1000) / MIN_BYTES_PER_SECOND
+/// Moves the beginning of a wait on by the time that so many bytes may take, but not past now; `rest` has
+/// thousandths of bytes that were too few for a millisecond.
+fn earn(since: &AtomicU64, rest: &AtomicU64, bytes: u64, now: u64) {
+    let thousandths = bytes
+        .saturating_mul(1000)
+        .saturating_add(rest.load(Relaxed));
+    let earned = thousandths / MIN_BYTES_PER_SECOND;
+    rest.store(thousandths % MIN_BYTES_PER_SECOND, Relaxed);
+    let begun = since.load(Relaxed);
+    if begun != 0 {
+        since.store((begun + earned).min(now.max(begun)), Relaxed);
+    }
 }
 
 /// A duration in whole milliseconds, at least one.
@@ -386,14 +395,23 @@ mod tests {
         watch.request_begins(true);
         let t0 = watch.body_since.load(Relaxed);
         // A byte a second: the last one just now, and still too slow over all.
-        watch.body_bytes.store(11, Relaxed);
+        for second in 1..11 {
+            earn(&watch.body_since, &watch.body_bytes, 1, t0 + second * 1000);
+        }
         watch.body_moved.store(t0 + 10_900, Relaxed);
         assert_eq!(
             watch.verdict(t0 + 11_000, &limits()),
             Verdict::Late(Late::Body)
         );
         // 1 MiB a second for a minute.
-        watch.body_bytes.store(60 << 20, Relaxed);
+        for second in 1..60 {
+            earn(
+                &watch.body_since,
+                &watch.body_bytes,
+                1 << 20,
+                t0 + second * 1000,
+            );
+        }
         watch.body_moved.store(t0 + 59_000, Relaxed);
         assert!(matches!(
             watch.verdict(t0 + 60_000, &limits()),
@@ -434,18 +452,42 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_takes_at_once_earns_no_time_for_later() {
+        let watch = Watch::new(Instant::now());
+        watch.request_begins(false);
+        watch.wrote(Some(4 << 20), 8 << 20);
+        watch.wrote(None, 4 << 20);
+        let t0 = watch.write_since.load(Relaxed);
+        assert!(t0 <= watch.now());
+        assert_eq!(
+            watch.verdict(t0 + 10_000, &limits()),
+            Verdict::Late(Late::Write)
+        );
+        assert!(watch.kept_waiting_ms(t0 + 1000) >= 1000);
+    }
+
+    #[test]
+    fn few_bytes_at_a_time_earn_what_they_are_together() {
+        let (since, rest) = (AtomicU64::new(1), AtomicU64::new(0));
+        for _ in 0..MIN_BYTES_PER_SECOND / 16 {
+            earn(&since, &rest, 16, 1_000_000);
+        }
+        assert_eq!(since.load(Relaxed), 1001);
+    }
+
+    #[test]
     fn whoever_keeps_us_waiting_longest_is_known_and_work_does_not_count() {
         let watch = Watch::new(Instant::now());
         let t0 = watch.head_since.load(Relaxed);
         assert_eq!(watch.kept_waiting_ms(t0 + 500), 500);
         watch.request_begins(false);
         assert_eq!(watch.kept_waiting_ms(t0 + 500_000), 0);
-        // Half a second for 16 KiB of a body is what it may take; two are too long.
+        // Half a second for 8 KiB of a body is what it may take; two are too long.
         watch.request_begins(true);
         let t0 = watch.body_since.load(Relaxed);
-        watch.body_moves(16 * 1024);
+        earn(&watch.body_since, &watch.body_bytes, 8 * 1024, t0 + 500);
         assert_eq!(watch.kept_waiting_ms(t0 + 500), 0);
-        assert_eq!(watch.kept_waiting_ms(t0 + 2000), 1000);
+        assert_eq!(watch.kept_waiting_ms(t0 + 2000), 1500);
     }
 
     #[test]

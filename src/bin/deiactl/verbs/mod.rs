@@ -23,4 +23,5 @@ pub mod scale;
 pub mod status;
 pub mod submit;
 pub mod task;
+pub mod token;
 pub mod upgrade;

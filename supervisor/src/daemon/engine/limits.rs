@@ -169,6 +169,14 @@ impl Engine {
         of_pools
             .chain(defaults.filter_map(key))
             .chain(self.config.store.url_file.clone())
+            .chain(
+                self.config
+                    .http
+                    .tls
+                    .key_file
+                    .iter()
+                    .map(|key| self.home.root.join(key)),
+            )
     }
 
     /// A pool's directories; relative ones are below HOME.

@@ -29,11 +29,12 @@ use crate::daemon::upgrade;
 use crate::fleet::pids::BotPids;
 use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin};
 use crate::http::error::ApiFailure;
-use crate::http::guard::{Guard, HashedTokens};
+use crate::http::guard::{Books, Guard};
 use crate::http::peer::Admission;
 use crate::http::routes::recovery as routes;
 use crate::logs::LogHandle;
 use crate::sigmask;
+use crate::tokens::TokenBook;
 
 /// Requests in flight may take this long.
 const GRACE: Duration = Duration::from_secs(2);
@@ -92,12 +93,13 @@ impl Mode {
             restoring: Arc::default(),
             progress: Arc::default(),
         });
-        let guard = Guard::new(
-            None,
-            &config.http,
-            Arc::new(HashedTokens::default()),
-            home.admin_socket(),
-        );
+        // The admin socket alone is served, which asks for no token.
+        let books = Books {
+            tokens: Arc::new(TokenBook::load(&home.tokens())),
+            limiter: Arc::default(),
+            admin_socket: home.admin_socket(),
+        };
+        let guard = Guard::new(None, &config.http, &config.rate_limits, books);
         let (guard_to, guard) = watch::channel(Arc::new(guard));
         let (limits_to, limits) = watch::channel(EdgeLimits::from(&config.http));
         let admission = {
@@ -111,6 +113,7 @@ impl Mode {
             guard,
             limits,
             meter: Arc::default(),
+            tls: None,
         };
         let admin = serve_admin(admin, resumed, edge, Arc::new(admission));
         tracing::error!(

@@ -16,13 +16,30 @@ fn guard(auth: HttpAuth, allowed: &[&str]) -> Guard {
         allowed_hosts: allowed.iter().map(|h| (*h).to_owned()).collect(),
         ..Http::default()
     };
-    let tokens = HashedTokens::new([(token_hash("deia_reader"), ScopeSet::READ)]);
-    Guard::new(
-        Some("192.0.2.7:8001".parse().unwrap()),
-        &http,
-        Arc::new(tokens),
-        "/run/deia/admin.sock".into(),
-    )
+    let limits = RateLimits {
+        requests_per_minute: 0,
+        failed_auth_per_minute: 0,
+    };
+    limited(&http, &limits)
+}
+
+fn limited(http: &Http, limits: &RateLimits) -> Guard {
+    let books = Books {
+        tokens: Arc::new(Reader),
+        limiter: Arc::default(),
+        admin_socket: "/run/deia/admin.sock".into(),
+    };
+    let bound = "192.0.2.7:8001".parse().unwrap();
+    Guard::new(Some(bound), http, limits, books)
+}
+
+/// One token that may read.
+struct Reader;
+
+impl Tokens for Reader {
+    fn scopes(&self, hash: &[u8; 32]) -> Option<ScopeSet> {
+        (*hash == token_hash("deia_reader")).then_some(ScopeSet::READ)
+    }
 }
 
 fn status(guard: &Guard, peer: Peer, uri: &str, headers: &[(&str, &str)]) -> u16 {
@@ -240,6 +257,72 @@ fn with_tokens_only_a_known_one_counts() {
         ("authorization", "Bearer deia_reader"),
     ];
     assert_eq!(status(&guard, LOCAL, "/status", &two), 401);
+}
+
+#[test]
+fn without_tokens_a_token_counts_all_the_same_and_other_credentials_are_not_for_us() {
+    let guard = guard(HttpAuth::Off, &[]);
+    let far = Peer::Tcp("198.51.100.1:1".parse().unwrap());
+    let caller = |peer, value: &[&str]| {
+        let mut request = Request::builder().header("host", "localhost");
+        for value in value {
+            request = request.header("authorization", *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let caller = guard.check(&parts, peer, None);
+        caller.map(|c| c.scopes).map_err(|f| f.status().as_u16())
+    };
+    for peer in [LOCAL, far] {
+        assert_eq!(caller(peer, &["Bearer deia_reader"]), Ok(ScopeSet::READ));
+        for bad in ["Bearer deia_wrong", "Basic deia_reader", "deia_reader"] {
+            assert_eq!(caller(peer, &[bad]), Err(401), "{bad}");
+        }
+        let twice = ["Bearer deia_reader", "Bearer sk-other"];
+        assert_eq!(caller(peer, &twice), Err(401));
+    }
+    for other in ["Bearer sk-unused", "Basic dXNlcjpwYXNz", ""] {
+        assert_eq!(caller(LOCAL, &[other]), Ok(ScopeSet::LOOPBACK), "{other}");
+        assert_eq!(caller(far, &[other]), Err(403), "{other}");
+    }
+}
+
+#[test]
+fn who_asks_too_often_is_told_before_anything_else_but_where_he_is_from() {
+    let limits = RateLimits {
+        requests_per_minute: 3,
+        failed_auth_per_minute: 2,
+    };
+    let tokens = Http {
+        auth: HttpAuth::Tokens,
+        ..Http::default()
+    };
+    let guard = limited(&tokens, &limits);
+    let with = |value: &str| {
+        let headers = [("host", "localhost"), ("authorization", value)];
+        status(&guard, LOCAL, "/status", &headers)
+    };
+    assert_eq!(
+        [(); 4].map(|()| with("Bearer deia_reader")),
+        [200, 200, 200, 429]
+    );
+    // Those without a token share a window, and it is not the token's.
+    let nobody = || status(&guard, LOCAL, "/status", &[("host", "localhost")]);
+    assert_eq!([(); 4].map(|()| nobody()), [401, 401, 401, 429]);
+    assert_eq!(
+        status(&guard, LOCAL, "/status", &[("host", "evil.example")]),
+        421
+    );
+    for probe in ["/health", "/health/ready"] {
+        assert_eq!(status(&guard, LOCAL, probe, &[("host", "localhost")]), 200);
+    }
+    let elsewhere = Peer::Tcp("127.0.0.2:1".parse().unwrap());
+    let guess = |value: &str| {
+        let headers = [("host", "localhost"), ("authorization", value)];
+        status(&guard, elsewhere, "/metrics", &headers)
+    };
+    assert_eq!(guess("Bearer deia_1"), 401);
+    assert_eq!(guess("Bearer x"), 401);
+    assert_eq!(guess("Bearer deia_reader"), 429, "right, and not looked at");
 }
 
 proptest! {

@@ -25,6 +25,7 @@ pub mod scaling;
 pub mod status;
 pub mod submit;
 pub mod tasks;
+pub mod tokens;
 pub mod upgrade;
 
 use std::path::PathBuf;
@@ -40,7 +41,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::ApiFailure;
-use super::scope::{ScopedRouter, assemble, open, scoped};
+use super::lasting::Lasting;
+use super::scope::{ScopedRouter, assemble, complete, open, scoped};
 use crate::audit::{Actor, Entry};
 use crate::daemon::command::{Command, Noted, Refused};
 use crate::daemon::health::Condition;
@@ -53,6 +55,7 @@ use crate::health::Health;
 use crate::http::meter::HttpMeter;
 use crate::logs::LogHandle;
 use crate::store::Store;
+use crate::tokens::TokenBook;
 use crate::usage::Usage;
 
 /// What handlers work with.
@@ -73,6 +76,10 @@ pub struct Api {
     pub health: Health,
     /// What processes use.
     pub usage: Usage,
+    /// Answers that last.
+    pub lasting: Lasting,
+    /// API tokens.
+    pub tokens: Arc<TokenBook>,
     /// Switches to other releases.
     pub upgrader: Upgrader,
     /// True once another process is about to go on: what lasts ends then, with a hint.
@@ -228,6 +235,7 @@ pub fn document() -> OpenApi {
     use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApiBuilder};
     let mut routes = all();
     let document = routes.openapi_mut();
+    complete(document);
     let info = InfoBuilder::new()
         .title("deia")
         .version(deia::VERSION)
@@ -316,6 +324,9 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(reports::complete_task))
         .routes(routes!(reports::record_failure));
     let admin = OpenApiRouter::new()
+        .routes(routes!(tokens::list))
+        .routes(routes!(tokens::create))
+        .routes(routes!(tokens::revoke))
         .routes(routes!(bots::start))
         .routes(routes!(bots::stop))
         .routes(routes!(bots::restart))

@@ -32,6 +32,7 @@ use crate::daemon::validation::Way;
 use crate::http::caller::Caller;
 use crate::http::error::ApiFailure;
 use crate::http::extract::read_body;
+use crate::http::lasting::Lasts;
 use crate::store::TaskRecord;
 
 /// Names of a model that is any bot.
@@ -91,6 +92,7 @@ async fn complete(api: Shared, caller: Caller, request: Request) -> Result<Respo
     })?;
     let config = api.config.current();
     let (task, chat) = understand(request, &config)?;
+    let lasts = api.lasting.begin(&caller)?;
     let actor = Actor::from(&caller);
     let taken = take(&api, &config, caller, Way::Chat, task)?;
     let id = taken.task.id.clone();
@@ -105,9 +107,10 @@ async fn complete(api: Shared, caller: Caller, request: Request) -> Result<Respo
         ));
     }
     if chat.stream {
-        return Ok(as_stream(api, id, chat, leave));
+        return Ok(as_stream(api, id, chat, leave, lasts));
     }
     let found = end_of(&api, &id).await?;
+    drop(lasts);
     leave.done();
     let Some(result) = result_view(&api, &found).await? else {
         return Err(failed(&found));
@@ -312,10 +315,10 @@ fn failed(task: &TaskRecord) -> ApiFailure {
 }
 
 /// The answer as it comes.
-fn as_stream(api: Shared, id: TaskId, chat: Chat, leave: CancelOnDrop) -> Response {
+fn as_stream(api: Shared, id: TaskId, chat: Chat, leave: CancelOnDrop, lasts: Lasts) -> Response {
     let first = chat.chunk(&id, &json!({"role": "assistant", "content": ""}), None);
     let streaming = Streaming {
-        following: Following::new(api.clone(), id.clone()),
+        following: Following::new(api.clone(), id.clone(), lasts),
         api,
         id,
         chat,

@@ -21,6 +21,8 @@ use crate::fleet::outputs::{Follower, Next};
 use crate::http::error::ApiFailure;
 use crate::http::extract::{PathArgs, QueryArgs};
 use crate::http::fields::{Field, Fields, Kind, Presence};
+use crate::http::guard::Caller;
+use crate::http::lasting::Lasts;
 
 /// `?follow=true`.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, IntoParams)]
@@ -52,16 +54,19 @@ const LOOK: Duration = Duration::from_millis(200);
 #[utoipa::path(get, path = "/api/tasks/{id}/output", tag = "tasks", params(("id" = String, Path), OutputQuery), responses(
     (status = 200, body = OutputView, description = "The output so far; with `follow=true` `text/event-stream`"),
     (status = 404, body = deia::api::ApiError),
+    (status = 422, body = deia::api::ValidationErrors),
+    (status = 503, body = deia::api::ApiError, description = "`too_many_streams`: too many answers that last are under way"),
 ))]
 pub async fn output(
     State(api): State<Shared>,
+    caller: Caller,
     PathArgs(id): PathArgs<String>,
     QueryArgs(query): QueryArgs<OutputQuery>,
 ) -> Result<Response, ApiFailure> {
     let id = known_form(&id)?;
     let status = record(&api, &id).await?.status;
     if query.follow == Some(true) {
-        let following = Following::new(api, id);
+        let following = Following::new(api.clone(), id, api.lasting.begin(&caller)?);
         let events = stream::unfold(following, |mut following| async move {
             let event = following.next_or_hint().await?;
             Some((Ok::<_, Infallible>(event), following))
@@ -110,11 +115,14 @@ pub(super) struct Following {
     /// Bytes of the present attempt that were sent.
     said: usize,
     done: bool,
+    /// Its place.
+    _lasts: Lasts,
 }
 
 impl Following {
-    pub(super) fn new(api: Shared, id: TaskId) -> Self {
+    pub(super) fn new(api: Shared, id: TaskId, lasts: Lasts) -> Self {
         Self {
+            _lasts: lasts,
             api,
             id,
             follower: None,

@@ -64,8 +64,10 @@ pub(super) async fn submit_one(
     let id = taken.task.id.clone();
     let (sketch, answer) = send(api, Actor::from(&caller), taken).await?;
     let mut answer = settle(sketch, answer.await)?;
+    // Where too many wait, this one is told at once how its task stands.
     if let Some(wait) = wait
         && answer.success
+        && let Ok(_waits) = api.lasting.begin(&caller)
     {
         wait_for(api, &id, wait, &mut answer).await?;
     }

@@ -12,7 +12,7 @@ use axum::extract::Request;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use deia::api::{Scope, SubmitRequest};
-use deia::config::{Http, HttpAuth};
+use deia::config::{Http, HttpAuth, RateLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 
 use super::accept::{Edge, EdgeLimits, ServerHandle, serve_tcp};
 use super::extract::{JsonBody, PathArgs};
-use super::guard::{Caller, Guard, HashedTokens, token_hash};
+use super::guard::{Books, Caller, Guard, Tokens, token_hash};
 use super::scope::{ScopeSet, assemble, open, scoped, unscoped_operations};
 
 /// Far more than any of these tests may take.
@@ -92,6 +92,19 @@ fn routes() -> super::scope::ScopedRouter<()> {
         .merge(open(OpenApiRouter::new().routes(routes!(health))))
 }
 
+struct TwoTokens;
+
+impl Tokens for TwoTokens {
+    fn scopes(&self, hash: &[u8; 32]) -> Option<ScopeSet> {
+        let known = [
+            ("deia_all", ScopeSet::ALL),
+            ("deia_bot", ScopeSet::NONE.with(Scope::Bot)),
+        ];
+        let mut known = known.into_iter();
+        known.find_map(|(token, scopes)| (token_hash(token) == *hash).then_some(scopes))
+    }
+}
+
 pub(super) fn edge(limits: EdgeLimits, auth: HttpAuth) -> (Edge, watch::Sender<EdgeLimits>) {
     let (router, document) = assemble(routes(), ());
     assert_eq!(unscoped_operations(&document), Vec::<String>::new());
@@ -99,11 +112,12 @@ pub(super) fn edge(limits: EdgeLimits, auth: HttpAuth) -> (Edge, watch::Sender<E
         auth,
         ..Http::default()
     };
-    let tokens = HashedTokens::new([
-        (token_hash("deia_all"), ScopeSet::ALL),
-        (token_hash("deia_bot"), ScopeSet::NONE.with(Scope::Bot)),
-    ]);
-    let guard = Guard::new(None, &http, Arc::new(tokens), "/run/deia/admin.sock".into());
+    let books = Books {
+        tokens: Arc::new(TwoTokens),
+        limiter: Arc::default(),
+        admin_socket: "/run/deia/admin.sock".into(),
+    };
+    let guard = Guard::new(None, &http, &RateLimits::default(), books);
     let (sender, limits) = watch::channel(limits);
     (
         Edge {
@@ -111,6 +125,7 @@ pub(super) fn edge(limits: EdgeLimits, auth: HttpAuth) -> (Edge, watch::Sender<E
             guard: watch::channel(Arc::new(guard)).1,
             limits,
             meter: Arc::default(),
+            tls: None,
         },
         sender,
     )
