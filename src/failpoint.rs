@@ -93,6 +93,8 @@ pub const NAMES: &[&str] = &[
     "upgrade.kept.synced",
     "upgrade.kept.renamed",
     "upgrade.left",
+    "rollback.drained",
+    "rollback.checking",
     "upgrade.closed",
     "upgrade.noted",
     "upgrade.guarded",
@@ -143,6 +145,7 @@ pub const DURABLE_FILES: &[&str] = &[
     // Of task files, and of releases.
     "ledger.jsonl",
     "ledger.json",
+    "rollback.json",
     "deployments.json",
 ];
 

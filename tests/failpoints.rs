@@ -77,6 +77,7 @@ fn way(point: &str) -> (Way, u32) {
         (_, "fleet.key") => (Way::Start, 1),
         (_, "clocks.json" | "alerts.json" | "webhook.key") => (Way::Start, 1),
         (_, "tokens.json") => (Way::Load(Act::Token), 3),
+        (_, "deployments.json") => (Way::Start, 1),
         (_, "audit-head.json") => (Way::Start, 1),
         (_, "last-good.yaml") => (Way::Load(Act::Reload), 3),
         (_, "limits-override.json") => (Way::Load(Act::Scale), 3),
@@ -121,8 +122,9 @@ fn all() -> Vec<String> {
     let only = std::env::var("DEIA_FAILPOINT_ONLY").unwrap_or_default();
     of_files
         .chain(plain)
-        // Each has its own state to compare: `tests/restore.rs`.
+        // Each has its own state to compare: `tests/restore.rs`, `tests/rollback.rs`.
         .filter(|point| !point.starts_with("restore.") && !point.ends_with("/restore.json"))
+        .filter(|point| !point.starts_with("rollback.") && !point.ends_with("/rollback.json"))
         .filter(|point| point.starts_with(&only))
         .collect()
 }

@@ -13,9 +13,9 @@ use crate::api::{
     BatchAnswer, BotActionAnswer, BotList, BotView, BroadcastAnswer, BroadcastRequest,
     CheckReloadAnswer, ConfigStatus, ConfigValue, Conversation, ConversationQuery, Deployments,
     Health, Inbox, InboxQuery, LimitsAnswer, LimitsRequest, OutputView, Probe, ReadAnswer,
-    RecoveryStatus, ReloadAnswer, RestoreAnswer, ScalingStatus, SendAnswer, SendRequest, Status,
-    SubmitAnswer, SubmitRequest, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UpgradeAnswer,
-    UpgradeRequest, VerifyAnswer,
+    RecoveryStatus, ReloadAnswer, RestoreAnswer, RollbackAnswer, RollbackRequest, RollbackState,
+    ScalingStatus, SendAnswer, SendRequest, Status, SubmitAnswer, SubmitRequest, TaskActionAnswer,
+    TaskPage, TaskQuery, TaskView, UpgradeAnswer, UpgradeRequest, VerifyAnswer,
 };
 
 /// How long a batch may take: it is committed in groups, and each has its own fsync.
@@ -318,6 +318,21 @@ impl Client {
             ..Call::post("/api/upgrade")
         })
         .await
+    }
+
+    /// `POST /api/rollback`: answered once release and backup were checked.
+    pub async fn rollback(&self, request: &RollbackRequest) -> Answer<RollbackAnswer> {
+        self.call(Call {
+            body: Some(self.encode(request)?),
+            timeout: BACKUP_TIMEOUT,
+            ..Call::post("/api/rollback")
+        })
+        .await
+    }
+
+    /// `GET /api/rollback`
+    pub async fn rollback_state(&self) -> Answer<RollbackState> {
+        self.get("/api/rollback").await
     }
 
     /// `GET /api/deployments`

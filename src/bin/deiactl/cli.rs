@@ -101,10 +101,9 @@ pub enum Verb {
     Doctor(verbs::doctor::Doctor),
     /// Print a shell's completion script
     Completions(verbs::completions::Completions),
-    /// Go back to the previous version and state (not implemented yet)
-    Rollback(verbs::planned::Planned),
     /// Create, list and revoke API tokens
     Token(verbs::token::Token),
+    Rollback(verbs::rollback::Rollback),
     /// Check a host before a deployment (not implemented yet)
     Preflight(verbs::planned::Planned),
     /// Run the deployment checklist (not implemented yet)
@@ -138,8 +137,8 @@ impl Verb {
             Self::Restore(verb) => verb.run(context).await,
             Self::Doctor(verb) => verb.run(context).await,
             Self::Completions(verb) => verb.run(context),
-            Self::Rollback(verb) => verb.run("rollback"),
             Self::Token(verb) => verb.run(context).await,
+            Self::Rollback(verb) => verb.run(context).await,
             Self::Preflight(verb) => verb.run("preflight"),
             Self::Checklist(verb) => verb.run("checklist"),
             Self::Deployments(verb) => verb.run(context).await,

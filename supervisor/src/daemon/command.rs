@@ -157,6 +157,13 @@ pub enum Command {
     /// Drain and end, as [`Command::Stop`]: this process goes on as another, so that the service manager is not told
     /// of an end.
     StopToGoOn,
+    /// The fleet waits: new tasks are refused, running ones finish, and the bots stop.
+    Hold {
+        /// Why, as clients are told.
+        why: &'static str,
+        /// Answered once nothing new is taken.
+        reply: Reply<()>,
+    },
     /// What a start was asked to wait for is over: the fleet has its limits.
     Unhold {
         /// Answered once new tasks are taken.

@@ -166,6 +166,11 @@ impl Home {
         self.deia().join("restore.json")
     }
 
+    /// How far a rollback is: see [`crate::daemon::rollback`].
+    pub fn rollback_journal(&self) -> PathBuf {
+        self.deia().join("rollback.json")
+    }
+
     /// Fresh working directories.
     pub fn work(&self) -> PathBuf {
         self.deia().join("work")

@@ -10,6 +10,7 @@ pub mod intake;
 mod reap;
 pub mod recovery;
 pub mod reload;
+pub mod rollback;
 mod run;
 pub mod service;
 mod signals;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use deia::config::{Config, Http};
 use deia::time::Timestamp;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::command::{Command, MAX_COMMANDS};
@@ -18,12 +18,13 @@ use super::engine::{Ended, Engine, Parts};
 use super::home::{Home, HomeLock};
 use super::recovery::last_end::LastEnd;
 use super::recovery::{self as recovering, Desk, desk, last_end};
+use super::rollback::{self, Rollbacks};
 use super::sockets::{Listeners, resume};
 use super::upgrade::{self, Departure, Handover, Plan, Releases, Upgrader};
 use super::validation::Validation;
 use super::{deployed, estate, health, reload, service as manager, signals};
 use crate::audit::{self, Keeper};
-use crate::backup::restore::{Journal, Phase, Staged};
+use crate::backup::restore::{Journal, Phase};
 use crate::backup::{self, Backups};
 use crate::fleet::cgroup::Cgroups;
 use crate::fleet::exits::{self, Exits};
@@ -413,6 +414,14 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         probing,
         backups: backed_up,
     });
+    let rollbacks = Rollbacks::new(rollback::Parts {
+        home: home.clone(),
+        upgrader: upgrader.clone(),
+        desk: recovery.clone(),
+        commands: commands_to.clone(),
+        condition: condition.clone(),
+        busy: Mutex::new(()),
+    });
     let api = Arc::new(Api {
         health: watched,
         commands: commands_to.clone(),
@@ -425,6 +434,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         lasting: Lasting::new(limits.clone()),
         tokens: tokens.clone(),
         upgrader: upgrader.clone(),
+        rollbacks: rollbacks.clone(),
         leaving: left,
         recovery,
         home: home.root.clone(),
@@ -486,6 +496,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         tokio::spawn(recovering::prove(home.clone(), journal, store, commands));
     }
     deployed::start(&releases, switch, in_force);
+    tokio::spawn(rollbacks.go_on());
     // Nobody may be listening: then there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     Ok(Daemon {
@@ -573,7 +584,7 @@ impl Daemon {
         tokio::select! {
             ended = &mut self.engine => self.end(ended).await,
             Some(plan) = self.plans.recv() => self.depart(plan, log).await,
-            Some(ready) = self.restores.recv() => self.restore(ready.0, log).await,
+            Some(ready) = self.restores.recv() => self.restore(ready, log).await,
         }
     }
 
@@ -653,7 +664,8 @@ impl Daemon {
 
     /// Stops the fleet, notes the restore and executes itself: the next start swaps the store before it opens it. Returns
     /// only when it could not.
-    async fn restore(self, staged: Staged, log: &LogHandle) -> ExitCode {
+    async fn restore(self, ready: desk::Ready, log: &LogHandle) -> ExitCode {
+        let desk::Ready { staged, then } = ready;
         self.leaving.send_replace(true);
         let (tcp, admin, programs) = tokio::join!(
             self.tcp.give_back(YIELD_GRACE),
@@ -672,6 +684,7 @@ impl Daemon {
         let _ = self.commands.send(Command::StopToGoOn).await;
         let ended = self.engine.await;
         self.accepts.abort();
+        self.keeper.finish().await;
         if !matches!(ended, Ok(Ok(Ended::Stopped))) {
             return finish(ended, self.store, &self.home, &self.pids, &self.fleet).await;
         }
@@ -682,12 +695,16 @@ impl Daemon {
             store.close();
             staged.commit(&home)
         });
+        let mut is_noted = false;
         match noted.await {
-            Ok(Ok(_)) => tracing::warn!(
-                event = "restore_noted",
-                restore_id = id,
-                "the store is swapped at the start that follows now"
-            ),
+            Ok(Ok(_)) => {
+                is_noted = true;
+                tracing::warn!(
+                    event = "restore_noted",
+                    restore_id = id,
+                    "the store is swapped at the start that follows now"
+                );
+            }
             Ok(Err(why)) => {
                 tracing::error!(
                     event = "restore_failed",
@@ -724,13 +741,33 @@ impl Daemon {
             arguments: self.arguments,
             guard: None,
         };
+        let then = then.filter(|_| is_noted);
+        let mut handover = Some(handover);
+        let departure = then.and_then(|attempt| {
+            let mut departure = Departure {
+                handover: handover.take()?,
+                attempt,
+                releases: self.releases.clone(),
+                pids: self.pids.clone(),
+            };
+            let prepared = departure.prepare();
+            Some((departure, prepared))
+        });
         sigmask::block();
         // A stop that came since the main loop ended has met nobody.
         tokio::time::sleep(SIGNAL_SETTLES).await;
         if *self.stops.borrow() > 0 {
             sigmask::pass_on_stop();
         }
-        let Err(e) = upgrade::become_again(Some(&handover), &self.pids);
+        if let Some((departure, prepared)) = departure {
+            let error = match prepared {
+                Ok(()) => departure.depart(),
+                Err(e) => departure.stay(&format!("its ledger: {e}")),
+            };
+            tracing::error!(event = "upgrade_failed", error = %error, "no release can be executed; ending, to be started again");
+            return ExitCode::from(EXIT_NO_RELEASE);
+        }
+        let Err(e) = upgrade::become_again(handover.as_ref(), &self.pids);
         tracing::error!(event = "restore_restarts", error = %e, "this program can't be executed again; ending, to be started again");
         ExitCode::from(EXIT_NO_RELEASE)
     }

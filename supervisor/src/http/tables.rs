@@ -5,8 +5,8 @@ mod monitoring;
 
 use deia::api::{
     BotMessageRequest, BroadcastRequest, ConversationQuery, EvaluateRequest, HistoryQuery,
-    InboxQuery, LimitsRequest, RecordRequest, ScaleQuery, SendRequest, SubmitRequest, TaskQuery,
-    UpgradeRequest,
+    InboxQuery, LimitsRequest, RecordRequest, RollbackRequest, ScaleQuery, SendRequest,
+    SubmitRequest, TaskQuery, UpgradeRequest,
 };
 use deia::config::MAX_BOTS;
 use deia::task::{MAX_ATTEMPTS, MAX_TASK_ID_BYTES};
@@ -131,6 +131,29 @@ impl Fields for LimitsRequest {
 
 /// Longest path of a release (PATH_MAX).
 const MAX_PATH_BYTES: usize = 4096;
+
+impl Fields for RollbackRequest {
+    const FIELDS: &'static [Field] = &[
+        field("version", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
+        field("backup_id", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
+        field("keep_state", Kind::Bool, Presence::Nullable),
+        field("dry_run", Kind::Bool, Presence::Nullable),
+        field(
+            "wait_seconds",
+            Kind::Float(0.0, MAX_DRAIN_SECONDS),
+            Presence::Nullable,
+        ),
+    ];
+
+    fn check(&self, errors: &mut Errors) {
+        errors.text::<Self>("version", self.version.as_deref());
+        errors.text::<Self>("backup_id", self.backup_id.as_deref());
+        errors.number::<Self>("wait_seconds", self.wait_seconds);
+    }
+}
+
+/// A day: the longest time that running tasks are given before a rollback goes on.
+const MAX_DRAIN_SECONDS: f64 = 86_400.0;
 
 impl Fields for UpgradeRequest {
     const FIELDS: &'static [Field] = &[

@@ -19,6 +19,7 @@ pub mod planned;
 pub mod reload;
 pub mod restore;
 pub mod resume;
+pub mod rollback;
 pub mod scale;
 pub mod status;
 pub mod submit;

@@ -270,6 +270,14 @@ impl Engine {
         }
     }
 
+    /// The fleet waits for something.
+    pub(super) fn hold_back(&mut self, why: &'static str) {
+        self.hold = Some(why);
+        self.limits = self.limits_by_rule();
+        self.dispatcher.configure(self.pool_facts());
+        self.apply_plan();
+    }
+
     /// What the fleet waited for is over.
     pub(super) fn unhold(&mut self) {
         if self.hold.take().is_some() {

@@ -486,6 +486,10 @@ impl Engine {
                 self.goes_on = true;
                 self.stop();
             }
+            Command::Hold { why, reply } => {
+                self.hold_back(why);
+                let _ = reply.send(());
+            }
             Command::Unhold { reply } => {
                 self.unhold();
                 let _ = reply.send(());

@@ -18,6 +18,7 @@ use super::offline;
 use crate::backup::restore::{self, Journal, Source, Staged};
 use crate::backup::{self, Archives, Backups, Failure, Found, Kind, Order, Rules};
 use crate::daemon::home::Home;
+use crate::daemon::upgrade::Attempt;
 
 /// Labels a backup can be asked for with.
 const LABELS: [&str; 4] = ["registry", "queue", "bot_assignments", "full"];
@@ -78,7 +79,12 @@ impl Bounds {
 
 /// A restore that is ready to be made: everything is staged and checked.
 #[derive(Debug)]
-pub struct Ready(pub Staged);
+pub struct Ready {
+    /// What is staged.
+    pub staged: Staged,
+    /// The release that goes on with it, where it is another one.
+    pub then: Option<Attempt>,
+}
 
 /// What is to be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +95,14 @@ pub enum Wanted {
     File(PathBuf),
     /// The state from before the last restore.
     Undo,
+}
+
+/// In which way.
+struct How {
+    dry_run: bool,
+    /// How many restores in a row nobody had asked for.
+    automatic: u32,
+    then: Option<Attempt>,
 }
 
 /// Why nothing is restored.
@@ -209,10 +223,41 @@ impl Desk {
         by: String,
         automatic: u32,
     ) -> Result<RestoreAnswer, NotRestored> {
+        let how = How {
+            dry_run,
+            automatic,
+            then: None,
+        };
+        self.restore_as(wanted, by, how).await
+    }
+
+    /// The same, and another release goes on with it.
+    ///
+    /// # Errors
+    /// [`NotRestored`]; nothing was changed then.
+    pub async fn restore_into(
+        &self,
+        wanted: Wanted,
+        by: String,
+        then: Attempt,
+    ) -> Result<RestoreAnswer, NotRestored> {
+        let how = How {
+            dry_run: false,
+            automatic: 0,
+            then: Some(then),
+        };
+        self.restore_as(wanted, by, how).await
+    }
+
+    async fn restore_as(
+        &self,
+        wanted: Wanted,
+        by: String,
+        how: How,
+    ) -> Result<RestoreAnswer, NotRestored> {
         let this = self.clone();
         // Who asked may hang up: what has begun comes to its end.
-        let restored =
-            tokio::spawn(async move { this.restore_now(wanted, dry_run, by, automatic).await });
+        let restored = tokio::spawn(async move { this.restore_now(wanted, by, how).await });
         restored
             .await
             .unwrap_or_else(|e| Err(NotRestored::Unfit(e.to_string())))
@@ -221,10 +266,14 @@ impl Desk {
     async fn restore_now(
         &self,
         wanted: Wanted,
-        dry_run: bool,
         by: String,
-        automatic: u32,
+        how: How,
     ) -> Result<RestoreAnswer, NotRestored> {
+        let How {
+            dry_run,
+            automatic,
+            then,
+        } = how;
         let parts = &self.0;
         let under_way = parts.restoring.clone().try_lock_owned();
         let under_way = under_way.map_err(|_| NotRestored::Busy)?;
@@ -304,7 +353,7 @@ impl Desk {
         );
         answer.restore_id = staged.restore_id().to_owned();
         answer.message = "checked; the daemon stops its bots, swaps the store and goes on".into();
-        let sent = parts.ready.send(Ready(staged)).await;
+        let sent = parts.ready.send(Ready { staged, then }).await;
         sent.map_err(|_| NotRestored::Unfit("the daemon is stopping".into()))?;
         // There is no way back from here but an end of this process.
         std::mem::forget(under_way);

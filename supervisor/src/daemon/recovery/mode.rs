@@ -157,7 +157,7 @@ impl Mode {
                         return self.stop().await;
                     }
                 }
-                Some(Ready(staged)) = self.ready.recv() => {
+                Some(Ready { staged, .. }) = self.ready.recv() => {
                     let home = self.home.clone();
                     let noted = tokio::task::spawn_blocking(move || staged.commit(&home)).await;
                     if let Ok(Err(why)) = noted {

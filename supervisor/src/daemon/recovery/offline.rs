@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::backup::restore::{self, Source};
 use crate::backup::{Archives, ENDING, Found, is_id, read};
 use crate::daemon::home::Home;
+use crate::daemon::rollback::offline;
 use crate::settings::{Overrides, Settings};
 
 /// The command line of `deia recover`.
@@ -56,6 +57,21 @@ enum Verb {
         #[arg(long)]
         undo: bool,
     },
+    /// Go back to an earlier release, with the state of a backup.
+    Rollback {
+        /// Which backup; else the newest whole one from before the last deployment.
+        #[arg(long)]
+        backup: Option<String>,
+        /// Which release; else the one before the last.
+        #[arg(long)]
+        version: Option<String>,
+        /// The release alone.
+        #[arg(long)]
+        keep_state: bool,
+        /// Only check, and say what would be.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// Does it.
@@ -82,6 +98,26 @@ fn done(arguments: &RecoverArgs) -> Result<ExitCode, String> {
         let which = which.as_deref().filter(|_| !undo);
         return restore(arguments, &home, which, *dry_run);
     }
+    if let Verb::Rollback {
+        backup,
+        version,
+        keep_state,
+        dry_run,
+    } = &arguments.verb
+    {
+        let wanted = offline::Wanted {
+            backup: backup.as_deref(),
+            version: version.as_deref(),
+            keep_state: *keep_state,
+            dry_run: *dry_run,
+        };
+        home.create().map_err(|e| e.to_string())?;
+        let _lock = home.lock().map_err(|e| e.to_string())?;
+        let restore = |id: &str, dry_run| restored(arguments, &home, Some(id), dry_run);
+        let view = offline::roll_back(&home, &wanted, &restore)?;
+        give_to_owner(&home).map_err(|e| e.to_string())?;
+        return print(&view);
+    }
     let archives = Archives::new(home.backups());
     match &arguments.verb {
         Verb::List { limit } => {
@@ -95,7 +131,7 @@ fn done(arguments: &RecoverArgs) -> Result<ExitCode, String> {
                 timestamp: Timestamp::now(),
             })
         }
-        Verb::Restore { .. } => Ok(ExitCode::FAILURE),
+        Verb::Restore { .. } | Verb::Rollback { .. } => Ok(ExitCode::FAILURE),
         Verb::Verify { which } => {
             let begun = Instant::now();
             let found = find(&archives, which.as_deref())?;
@@ -122,9 +158,21 @@ fn restore(
     which: Option<&str>,
     dry_run: bool,
 ) -> Result<ExitCode, String> {
+    home.create().map_err(|e| e.to_string())?;
+    let _lock = home.lock().map_err(|e| e.to_string())?;
+    let answer = restored(arguments, home, which, dry_run)?;
+    give_to_owner(home).map_err(|e| e.to_string())?;
+    print(&answer)
+}
+
+/// The lock is held.
+fn restored(
+    arguments: &RecoverArgs,
+    home: &Home,
+    which: Option<&str>,
+    dry_run: bool,
+) -> Result<RestoreAnswer, String> {
     let named = |e: io::Error| e.to_string();
-    home.create().map_err(named)?;
-    let _lock = home.lock().map_err(named)?;
     // One that was cut short comes first, or is not known any more.
     restore::swap(home).map_err(named)?;
     let archives = Archives::new(home.backups());
@@ -167,8 +215,7 @@ fn restore(
         restore::swap(home).map_err(named)?;
         answer.message = "restored; the next daemon checks it and goes on with it".into();
     }
-    give_to_owner(home).map_err(named)?;
-    print(&answer)
+    Ok(answer)
 }
 
 /// What root has made is the daemon's user's, or the daemon could not open it.
@@ -180,6 +227,8 @@ fn give_to_owner(home: &Home) -> io::Result<()> {
     }
     let mut left = vec![
         home.restore_journal(),
+        home.rollback_journal(),
+        home.releases(),
         home.state.clone(),
         home.config.clone(),
         home.backups(),

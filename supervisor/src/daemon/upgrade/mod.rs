@@ -189,6 +189,60 @@ impl Upgrader {
         Ok(answer)
     }
 
+    /// A release that is kept, by its name.
+    pub fn kept(&self, release: &str) -> Option<PathBuf> {
+        self.0.releases.kept(release)
+    }
+
+    /// Keeps this very release: where it is kept.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn keep_own(&self) -> Result<PathBuf, String> {
+        let releases = self.0.releases.clone();
+        let keep = move || releases.keep(Path::new("/proc/self/exe"), deia::VERSION);
+        let kept = tokio::task::spawn_blocking(keep).await;
+        let kept = kept.map_err(|e| e.to_string())?;
+        kept.map_err(|e| format!("this release can't be kept: {e}"))
+    }
+
+    /// Has a release check itself: `on_present_store` with a copy of the store as it is.
+    ///
+    /// # Errors
+    /// It is not fit, and why.
+    pub async fn look_at(
+        &self,
+        release: &Path,
+        on_present_store: bool,
+    ) -> Result<Findings, String> {
+        let inner = &self.0;
+        if on_present_store {
+            return inner.check(release).await;
+        }
+        let subject = check::Subject {
+            binary: release.to_owned(),
+            home: inner.home.clone(),
+            config: inner.config.clone(),
+        };
+        check::run(&subject, None, &inner.pids).await
+    }
+
+    /// Switches to a release that was looked at: soon after this returns.
+    ///
+    /// # Errors
+    /// Another switch is under way, or the daemon is ending.
+    pub async fn switch(&self, attempt: Attempt) -> Result<(), String> {
+        let busy = self.0.busy.clone();
+        let under_way = busy
+            .try_lock_owned()
+            .map_err(|_| Refusal::Busy.to_string())?;
+        let sent = self.0.plans.send(Plan { attempt }).await;
+        sent.map_err(|_| "the daemon is stopping".to_owned())?;
+        // There is no way back from here but an end of this process.
+        std::mem::forget(under_way);
+        Ok(())
+    }
+
     /// Which releases ran here.
     pub fn deployments(&self) -> Deployments {
         self.0.releases.deployments()

@@ -75,6 +75,30 @@ impl Releases {
         Ok(path)
     }
 
+    /// A release that is kept, by its name.
+    pub fn kept(&self, release: &str) -> Option<PathBuf> {
+        let is_name = !release.is_empty() && !release.contains('/') && !release.starts_with('.');
+        let path = self.directory.join(release).join(PROGRAM);
+        (is_name && path.is_file()).then_some(path)
+    }
+
+    /// A kept release is what the next start becomes, by whichever path: until another file is there than the program
+    /// beside this one. Blocks.
+    ///
+    /// # Errors
+    /// When it is not on disk.
+    pub fn pin(&self, release: &Path) -> io::Result<()> {
+        let invoked = id_of(Path::new("/proc/self/exe"))
+            .ok_or_else(|| io::Error::other("this program's own file can't be looked at"))?;
+        self.change(|ledger| {
+            ledger.attempt = None;
+            ledger.pin = Some(Pin {
+                release: release.to_owned(),
+                invoked,
+            });
+        })
+    }
+
     /// Which releases ran here.
     pub fn deployments(&self) -> Deployments {
         Deployments::new(self.directory.join("deployments.json"))

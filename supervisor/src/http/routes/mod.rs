@@ -21,6 +21,7 @@ pub mod pages;
 pub mod processes;
 pub mod recovery;
 pub mod reports;
+pub mod rollback;
 pub mod scaling;
 pub mod status;
 pub mod submit;
@@ -48,6 +49,7 @@ use crate::daemon::command::{Command, Noted, Refused};
 use crate::daemon::health::Condition;
 use crate::daemon::recovery::Desk;
 use crate::daemon::reload::ConfigHandle;
+use crate::daemon::rollback::Rollbacks;
 use crate::daemon::upgrade::Upgrader;
 use crate::daemon::validation::Validation;
 use crate::fleet::outputs::Outputs;
@@ -82,6 +84,8 @@ pub struct Api {
     pub tokens: Arc<TokenBook>,
     /// Switches to other releases.
     pub upgrader: Upgrader,
+    /// Goes back to earlier ones.
+    pub rollbacks: Rollbacks,
     /// True once another process is about to go on: what lasts ends then, with a hint.
     pub leaving: watch::Receiver<bool>,
     /// Backups and restores.
@@ -304,6 +308,7 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(events::events))
         .routes(routes!(deployments::deployments))
         .routes(routes!(openai::models))
+        .routes(routes!(rollback::state))
         .routes(routes!(documents::openapi));
     let submit = OpenApiRouter::new()
         .routes(routes!(submit::orchestrate))
@@ -346,6 +351,7 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(recovery::restore))
         .routes(routes!(recovery::restore_point))
         .routes(routes!(recovery::mark_shutdown))
+        .routes(routes!(rollback::rollback))
         .routes(routes!(upgrade::upgrade));
     open(public)
         .merge(scoped(Scope::Read, read))
