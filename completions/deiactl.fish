@@ -45,17 +45,17 @@ complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "config" -d 'Show an
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "logs" -d 'Show the daemon\'s log'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "bench" -d 'Measure throughput and latency of a running fleet with tasks of its own'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "message" -d 'Send and read messages between bots'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "alerts" -d 'Show and resolve alerts'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "backup" -d 'Make, list and verify backups of the daemon\'s state'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "audit" -d 'Query and verify the audit trail'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "restore" -d 'Restore a backup; what is there is kept, and it can be undone'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "doctor" -d 'Say what is wrong and what to do'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
-complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "alerts" -d 'Show and resolve alerts (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "restore" -d 'Restore a backup (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "rollback" -d 'Go back to the previous version and state (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "audit" -d 'Query and verify the audit trail (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "token" -d 'Create, list and revoke API tokens (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "token" -d 'Create, list and revoke API tokens'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "rollback" -d 'Go back to an earlier release, with the state of a backup: drain, stop, restore, start, check, resume'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "preflight" -d 'Check a host before a deployment (not implemented yet)'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "checklist" -d 'Run the deployment checklist (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "deployments" -d 'List deployments (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "deployments" -d 'List which releases ran here: since when, who brought them, under which configuration'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "top" -d 'Watch the fleet (not implemented yet)'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c deiactl -n "__fish_deiactl_using_subcommand status" -l home -d 'The daemon\'s home directory' -r -F
@@ -371,6 +371,23 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand message; and __fish_seen
 complete -c deiactl -n "__fish_deiactl_using_subcommand message; and __fish_seen_subcommand_from help" -f -a "conversation" -d 'Show the messages between two bots'
 complete -c deiactl -n "__fish_deiactl_using_subcommand message; and __fish_seen_subcommand_from help" -f -a "broadcast" -d 'Send a message to every bot of a type'
 complete -c deiactl -n "__fish_deiactl_using_subcommand message; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and not __fish_seen_subcommand_from resolve help" -l level -d 'Only those of this level: critical, warning or info' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and not __fish_seen_subcommand_from resolve help" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and not __fish_seen_subcommand_from resolve help" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and not __fish_seen_subcommand_from resolve help" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and not __fish_seen_subcommand_from resolve help" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and not __fish_seen_subcommand_from resolve help" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and not __fish_seen_subcommand_from resolve help" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and not __fish_seen_subcommand_from resolve help" -f -a "resolve" -d 'Silence an alert until its trouble is over and comes again, or gets worse'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and not __fish_seen_subcommand_from resolve help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and __fish_seen_subcommand_from resolve" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and __fish_seen_subcommand_from resolve" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and __fish_seen_subcommand_from resolve" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and __fish_seen_subcommand_from resolve" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and __fish_seen_subcommand_from resolve" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and __fish_seen_subcommand_from resolve" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and __fish_seen_subcommand_from help" -f -a "resolve" -d 'Silence an alert until its trouble is over and comes again, or gets worse'
+complete -c deiactl -n "__fish_deiactl_using_subcommand alerts; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c deiactl -n "__fish_deiactl_using_subcommand backup; and not __fish_seen_subcommand_from create list verify status help" -l home -d 'The daemon\'s home directory' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand backup; and not __fish_seen_subcommand_from create list verify status help" -l socket -d 'The daemon\'s admin socket' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand backup; and not __fish_seen_subcommand_from create list verify status help" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
@@ -414,6 +431,46 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand backup; and __fish_seen_
 complete -c deiactl -n "__fish_deiactl_using_subcommand backup; and __fish_seen_subcommand_from help" -f -a "verify" -d 'Read every byte of a backup and say whether it is whole; also without a daemon'
 complete -c deiactl -n "__fish_deiactl_using_subcommand backup; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show how it stands: the newest backup, the next one, the last restore'
 complete -c deiactl -n "__fish_deiactl_using_subcommand backup; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and not __fish_seen_subcommand_from query verify help" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and not __fish_seen_subcommand_from query verify help" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and not __fish_seen_subcommand_from query verify help" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and not __fish_seen_subcommand_from query verify help" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and not __fish_seen_subcommand_from query verify help" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and not __fish_seen_subcommand_from query verify help" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and not __fish_seen_subcommand_from query verify help" -f -a "query" -d 'List who did what, newest first'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and not __fish_seen_subcommand_from query verify help" -f -a "verify" -d 'Prove that nothing was changed, removed or added; name the first bad record'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and not __fish_seen_subcommand_from query verify help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -l action -d 'Only this action: task_submitted, config_changed, scale_up, ...' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -l actor -d 'Only by these: user:NAME, credential:HEX, anonymous@ADDRESS, bot:ID, daemon' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -l target -d 'Only to this: a task, a bot, ...' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -l level -d 'Only of this level: info, warning, critical' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -l result -d 'Only with this result: success, failure, partial' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -s n -l limit -d 'At most this many; 0 for all' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -l cursor -d 'Go on where a list ended (`next_cursor` of its JSON)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from query" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from verify" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from verify" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from verify" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from verify" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from verify" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "query" -d 'List who did what, newest first'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "verify" -d 'Prove that nothing was changed, removed or added; name the first bad record'
+complete -c deiactl -n "__fish_deiactl_using_subcommand audit; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l undo -d 'Go back to the state from before the last restore'
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l dry-run -d 'Verify every byte and row, show what would be, and change nothing'
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -s y -l yes -d 'Do not ask (nobody is asked where there is no terminal)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c deiactl -n "__fish_deiactl_using_subcommand doctor" -l home -d 'The daemon\'s home directory' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand doctor" -l socket -d 'The daemon\'s admin socket' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand doctor" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
@@ -426,31 +483,54 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand completions" -l url -d '
 complete -c deiactl -n "__fish_deiactl_using_subcommand completions" -l json -d 'Print the daemon\'s JSON instead of text for people'
 complete -c deiactl -n "__fish_deiactl_using_subcommand completions" -s q -l quiet -d 'Do not say on standard error which daemon answered'
 complete -c deiactl -n "__fish_deiactl_using_subcommand completions" -s h -l help -d 'Print help'
-complete -c deiactl -n "__fish_deiactl_using_subcommand alerts" -l home -d 'The daemon\'s home directory' -r -F
-complete -c deiactl -n "__fish_deiactl_using_subcommand alerts" -l socket -d 'The daemon\'s admin socket' -r -F
-complete -c deiactl -n "__fish_deiactl_using_subcommand alerts" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
-complete -c deiactl -n "__fish_deiactl_using_subcommand alerts" -l json -d 'Print the daemon\'s JSON instead of text for people'
-complete -c deiactl -n "__fish_deiactl_using_subcommand alerts" -s q -l quiet -d 'Do not say on standard error which daemon answered'
-complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l home -d 'The daemon\'s home directory' -r -F
-complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l socket -d 'The daemon\'s admin socket' -r -F
-complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
-complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -l json -d 'Print the daemon\'s JSON instead of text for people'
-complete -c deiactl -n "__fish_deiactl_using_subcommand restore" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and not __fish_seen_subcommand_from create list revoke help" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and not __fish_seen_subcommand_from create list revoke help" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and not __fish_seen_subcommand_from create list revoke help" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and not __fish_seen_subcommand_from create list revoke help" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and not __fish_seen_subcommand_from create list revoke help" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and not __fish_seen_subcommand_from create list revoke help" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and not __fish_seen_subcommand_from create list revoke help" -f -a "create" -d 'Make a token and print it, this once'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and not __fish_seen_subcommand_from create list revoke help" -f -a "list" -d 'List the tokens, never the tokens themselves'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and not __fish_seen_subcommand_from create list revoke help" -f -a "revoke" -d 'End a token at once'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and not __fish_seen_subcommand_from create list revoke help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from create" -l scope -d 'What it may do: read, submit, bot or admin; may be given several times' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from create" -l name -d 'Whose it is, or what for' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from create" -l expires -d 'How long it lasts: 90s, 45m, 12h, 30d, 8w [default: until it is revoked]' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from create" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from create" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from create" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from create" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from list" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from list" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from list" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from list" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from revoke" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from revoke" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from revoke" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from revoke" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from revoke" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from help" -f -a "create" -d 'Make a token and print it, this once'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the tokens, never the tokens themselves'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from help" -f -a "revoke" -d 'End a token at once'
+complete -c deiactl -n "__fish_deiactl_using_subcommand token; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l backup -d 'Which backup (deiactl backup list); else the newest whole one from before this release was deployed' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l version -d 'Which release: a version, or a name (deiactl deployments); else the one before' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l wait -d 'Seconds that running tasks have before they are cut short and queued again [default: 60]' -r
 complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l home -d 'The daemon\'s home directory' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l socket -d 'The daemon\'s admin socket' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l keep-state -d 'Go back to the release alone: tasks and messages stay as they are'
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l dry-run -d 'Check release and backup, show what would be, and change nothing'
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l status -d 'Show how far the last one is, and follow it where it is under way'
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -s y -l yes -d 'Do not ask (nobody is asked where there is no terminal)'
 complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -l json -d 'Print the daemon\'s JSON instead of text for people'
 complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -s q -l quiet -d 'Do not say on standard error which daemon answered'
-complete -c deiactl -n "__fish_deiactl_using_subcommand audit" -l home -d 'The daemon\'s home directory' -r -F
-complete -c deiactl -n "__fish_deiactl_using_subcommand audit" -l socket -d 'The daemon\'s admin socket' -r -F
-complete -c deiactl -n "__fish_deiactl_using_subcommand audit" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
-complete -c deiactl -n "__fish_deiactl_using_subcommand audit" -l json -d 'Print the daemon\'s JSON instead of text for people'
-complete -c deiactl -n "__fish_deiactl_using_subcommand audit" -s q -l quiet -d 'Do not say on standard error which daemon answered'
-complete -c deiactl -n "__fish_deiactl_using_subcommand token" -l home -d 'The daemon\'s home directory' -r -F
-complete -c deiactl -n "__fish_deiactl_using_subcommand token" -l socket -d 'The daemon\'s admin socket' -r -F
-complete -c deiactl -n "__fish_deiactl_using_subcommand token" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
-complete -c deiactl -n "__fish_deiactl_using_subcommand token" -l json -d 'Print the daemon\'s JSON instead of text for people'
-complete -c deiactl -n "__fish_deiactl_using_subcommand token" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand rollback" -s h -l help -d 'Print help'
 complete -c deiactl -n "__fish_deiactl_using_subcommand preflight" -l home -d 'The daemon\'s home directory' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand preflight" -l socket -d 'The daemon\'s admin socket' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand preflight" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
@@ -466,38 +546,39 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand deployments" -l socket -
 complete -c deiactl -n "__fish_deiactl_using_subcommand deployments" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
 complete -c deiactl -n "__fish_deiactl_using_subcommand deployments" -l json -d 'Print the daemon\'s JSON instead of text for people'
 complete -c deiactl -n "__fish_deiactl_using_subcommand deployments" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand deployments" -s h -l help -d 'Print help'
 complete -c deiactl -n "__fish_deiactl_using_subcommand top" -l home -d 'The daemon\'s home directory' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand top" -l socket -d 'The daemon\'s admin socket' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand top" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
 complete -c deiactl -n "__fish_deiactl_using_subcommand top" -l json -d 'Print the daemon\'s JSON instead of text for people'
 complete -c deiactl -n "__fish_deiactl_using_subcommand top" -s q -l quiet -d 'Do not say on standard error which daemon answered'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "status" -d 'Show the daemon, its configuration, its bots and its queue'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "submit" -d 'Submit a task'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "task" -d 'List, show and steer tasks'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "bots" -d 'List the bots'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "bot" -d 'Show, start, stop, restart or interrupt one bot, or show what it printed'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "scale" -d 'Show or set how many bots there may be'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "drain" -d 'Refuse new tasks, finish what runs, stop the bots (scale --max 0)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "resume" -d 'End the limits set by scale or drain: those of the file are in force again'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "reload" -d 'Read the configuration file again; fails when it is refused'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "upgrade" -d 'Replace the running daemon\'s program in place; bots, tasks and connections are kept'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "config" -d 'Show and check the configuration'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "logs" -d 'Show the daemon\'s log'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "bench" -d 'Measure throughput and latency of a running fleet with tasks of its own'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "message" -d 'Send and read messages between bots'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "backup" -d 'Make, list and verify backups of the daemon\'s state'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "doctor" -d 'Say what is wrong and what to do'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "completions" -d 'Print a shell\'s completion script'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "alerts" -d 'Show and resolve alerts (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "restore" -d 'Restore a backup (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "rollback" -d 'Go back to the previous version and state (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "audit" -d 'Query and verify the audit trail (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "token" -d 'Create, list and revoke API tokens (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "preflight" -d 'Check a host before a deployment (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "checklist" -d 'Run the deployment checklist (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "deployments" -d 'List deployments (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "top" -d 'Watch the fleet (not implemented yet)'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message backup doctor completions alerts restore rollback audit token preflight checklist deployments top help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "status" -d 'Show the daemon, its configuration, its bots and its queue'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "submit" -d 'Submit a task'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "task" -d 'List, show and steer tasks'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "bots" -d 'List the bots'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "bot" -d 'Show, start, stop, restart or interrupt one bot, or show what it printed'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "scale" -d 'Show or set how many bots there may be'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "drain" -d 'Refuse new tasks, finish what runs, stop the bots (scale --max 0)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "resume" -d 'End the limits set by scale or drain: those of the file are in force again'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "reload" -d 'Read the configuration file again; fails when it is refused'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "upgrade" -d 'Replace the running daemon\'s program in place; bots, tasks and connections are kept'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "config" -d 'Show and check the configuration'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "logs" -d 'Show the daemon\'s log'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "bench" -d 'Measure throughput and latency of a running fleet with tasks of its own'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "message" -d 'Send and read messages between bots'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "alerts" -d 'Show and resolve alerts'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "backup" -d 'Make, list and verify backups of the daemon\'s state'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "audit" -d 'Query and verify the audit trail'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "restore" -d 'Restore a backup; what is there is kept, and it can be undone'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "doctor" -d 'Say what is wrong and what to do'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "completions" -d 'Print a shell\'s completion script'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "token" -d 'Create, list and revoke API tokens'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "rollback" -d 'Go back to an earlier release, with the state of a backup: drain, stop, restore, start, check, resume'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "preflight" -d 'Check a host before a deployment (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "checklist" -d 'Run the deployment checklist (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "deployments" -d 'List which releases ran here: since when, who brought them, under which configuration'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "top" -d 'Watch the fleet (not implemented yet)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from task" -f -a "list" -d 'List tasks, newest first'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from task" -f -a "show" -d 'Show one task and its attempts'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from task" -f -a "output" -d 'Print a task\'s output'
@@ -519,7 +600,13 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_su
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from message" -f -a "read" -d 'Say that a message was read'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from message" -f -a "conversation" -d 'Show the messages between two bots'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from message" -f -a "broadcast" -d 'Send a message to every bot of a type'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from alerts" -f -a "resolve" -d 'Silence an alert until its trouble is over and comes again, or gets worse'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from backup" -f -a "create" -d 'Make a backup now; returns when it is on disk and was read back'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from backup" -f -a "list" -d 'List the backups, newest first; also without a daemon'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from backup" -f -a "verify" -d 'Read every byte of a backup and say whether it is whole; also without a daemon'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from backup" -f -a "status" -d 'Show how it stands: the newest backup, the next one, the last restore'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from audit" -f -a "query" -d 'List who did what, newest first'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from audit" -f -a "verify" -d 'Prove that nothing was changed, removed or added; name the first bad record'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from token" -f -a "create" -d 'Make a token and print it, this once'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from token" -f -a "list" -d 'List the tokens, never the tokens themselves'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from token" -f -a "revoke" -d 'End a token at once'
