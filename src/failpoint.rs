@@ -56,6 +56,7 @@ pub const NAMES: &[&str] = &[
     "results.remove.after",
     // Messages, and what operators say.
     "message.reply.before",
+    "external.taken",
     "limits.kept",
     "limits.removed",
     "reload.seen",
@@ -142,6 +143,7 @@ pub const DURABLE_FILES: &[&str] = &[
     "restore.json",
     "alerts.json",
     "webhook.key",
+    "external-bots.json",
     // Of task files, and of releases.
     "ledger.jsonl",
     "ledger.json",

@@ -13,9 +13,10 @@ use crate::api::{
     BatchAnswer, BotActionAnswer, BotList, BotView, BroadcastAnswer, BroadcastRequest,
     CheckReloadAnswer, ConfigStatus, ConfigValue, Conversation, ConversationQuery, Deployments,
     Health, Inbox, InboxQuery, LimitsAnswer, LimitsRequest, OutputView, Probe, ReadAnswer,
-    RecoveryStatus, ReloadAnswer, RestoreAnswer, RollbackAnswer, RollbackRequest, RollbackState,
-    ScalingStatus, SendAnswer, SendRequest, Status, SubmitAnswer, SubmitRequest, TaskActionAnswer,
-    TaskPage, TaskQuery, TaskView, UpgradeAnswer, UpgradeRequest, VerifyAnswer,
+    RecoveryStatus, RegisterAnswer, RegisterRequest, ReloadAnswer, RestoreAnswer, RollbackAnswer,
+    RollbackRequest, RollbackState, ScalingStatus, SendAnswer, SendRequest, Status, SubmitAnswer,
+    SubmitRequest, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UnregisterAnswer,
+    UpgradeAnswer, UpgradeRequest, VerifyAnswer,
 };
 
 /// How long a batch may take: it is committed in groups, and each has its own fsync.
@@ -259,6 +260,17 @@ impl Client {
     /// `POST /api/bots/{id}/start|stop|restart|interrupt`.
     pub async fn bot_action(&self, id: &str, action: BotAction) -> Answer<BotActionAnswer> {
         let path = format!("/api/bots/{}/{}", segment(id), action.as_str());
+        self.call(Call::post(&path)).await
+    }
+
+    /// `POST /api/orchestrate/register-bot`.
+    pub async fn register_bot(&self, request: &RegisterRequest) -> Answer<RegisterAnswer> {
+        self.post("/api/orchestrate/register-bot", request).await
+    }
+
+    /// `POST /api/bots/{id}/unregister`.
+    pub async fn unregister_bot(&self, id: &str) -> Answer<UnregisterAnswer> {
+        let path = format!("/api/bots/{}/unregister", segment(id));
         self.call(Call::post(&path)).await
     }
 

@@ -8,6 +8,8 @@
 //!   demo     a fleet that shows itself              hive      tasks and answers as files
 //!   backup   backups and restores                   audit     who did what, as a chain that shows changes
 //!   health   how the fleet is, and what is said about it
+//!   backup   backups and restores
+//!   external bots that are somewhere else
 //! ```
 
 pub mod audit;
@@ -16,6 +18,7 @@ pub mod brain;
 pub mod daemon;
 pub mod demo;
 pub mod durable;
+pub mod external;
 pub mod fleet;
 pub mod fuzz;
 pub mod health;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Daemon, PATIENCE, wait_until};
+use super::{Daemon, External, PATIENCE, SignedRequest, wait_until};
 
 /// A bot of [`super::POOLS`] that operators stop and start.
 const STOPPED: &str = "echo-2";
@@ -54,6 +54,10 @@ pub struct Acts {
     /// Task files by their content, and files that are none.
     files: BTreeSet<String>,
     none: BTreeSet<String>,
+    /// An external bot with the secret that was acknowledged last, unless another one may be in force.
+    external: Option<External>,
+    /// A request of it that was accepted.
+    accepted: Option<SignedRequest>,
     number: u64,
     /// API tokens that are in force, those that are not any more, and those that may be either.
     tokens: BTreeSet<String>,
@@ -75,6 +79,8 @@ impl Acts {
             backups: BTreeSet::new(),
             files: BTreeSet::new(),
             none: BTreeSet::new(),
+            external: None,
+            accepted: None,
             number: 0,
             tokens: BTreeSet::new(),
             revoked: BTreeSet::new(),
@@ -150,6 +156,34 @@ impl Acts {
         let made = post(daemon, "/api/disaster-recovery/backup", &json!({}));
         let id = made.and_then(|answer| Some(answer["backup_id"].as_str()?.to_owned()));
         self.backups.extend(id);
+    }
+
+    /// An external bot is registered anew, and speaks.
+    pub fn external(&mut self, daemon: &Daemon) {
+        let body = json!({"bot_id": "far", "type": "planner", "rotate": true});
+        // From here on it may be another.
+        (self.external, self.accepted) = (None, None);
+        let Some(answer) = post(daemon, "/api/orchestrate/register-bot", &body) else {
+            return;
+        };
+        let far = External::of("far", &answer);
+        let request = far.sign("heartbeat", &json!({}));
+        let answer = request.try_send(&daemon.admin());
+        let is_accepted = answer.is_ok_and(|answer| answer.status == 200);
+        self.accepted = is_accepted.then_some(request);
+        self.external = Some(far);
+    }
+
+    /// The secret that was acknowledged holds, and what was accepted is not accepted again.
+    #[track_caller]
+    fn check_external(&self, daemon: &Daemon) {
+        if let Some(far) = &self.external {
+            far.post(daemon, "heartbeat", &json!({})).ok();
+        }
+        if let Some(request) = &self.accepted {
+            let again = request.send(&daemon.admin());
+            assert_eq!(again.status, 409, "{again:?}");
+        }
     }
 
     /// A file for a pool, which counts from the moment it is there.
@@ -230,6 +264,7 @@ impl Acts {
         assert_eq!(lost, [""; 0], "tokens that were acknowledged");
         let back: Vec<_> = self.revoked.intersection(&there).collect();
         assert_eq!(back, [""; 0], "tokens that were revoked");
+        self.check_external(daemon);
     }
 
     /// What must have become of everything, once there is peace; and that nothing is left over.
@@ -240,6 +275,7 @@ impl Acts {
         self.stop_and_start(daemon);
         self.reload(daemon);
         self.token(daemon);
+        self.external(daemon);
         self.file(daemon);
         self.bad_file(daemon);
         self.check_standing(daemon);

@@ -69,7 +69,7 @@ pub enum Verb {
     Task(verbs::task::Task),
     /// List the bots
     Bots(verbs::bots::Bots),
-    /// Show, start, stop, restart or interrupt one bot, or show what it printed
+    /// Show, start, stop, restart or interrupt one bot, show what it printed, or register an external one
     Bot(verbs::bot::Bot),
     /// Show or set how many bots there may be
     Scale(verbs::scale::Scale),

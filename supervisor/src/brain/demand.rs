@@ -57,6 +57,8 @@ pub struct PoolFacts {
     pub most_bots: u32,
     /// Requests at once to its model server; pools with the same `server` share them.
     pub server: Option<(Arc<str>, u32)>,
+    /// It is an external bot, and no pool of the configuration: nobody can start it.
+    pub is_external: bool,
 }
 
 impl PoolFacts {
@@ -75,6 +77,19 @@ impl PoolFacts {
             specializations: pool.specializations.clone(),
             most_bots: pool.max.unwrap_or(max_bots).min(max_bots),
             server,
+            is_external: false,
+        }
+    }
+
+    /// Of an external bot: a pool of one.
+    pub fn external(name: &str, bot_type: BotType, specializations: Vec<String>) -> Self {
+        Self {
+            name: name.into(),
+            bot_type,
+            specializations,
+            most_bots: 1,
+            server: None,
+            is_external: true,
         }
     }
 
@@ -202,6 +217,7 @@ mod tests {
             specializations: specializations.iter().map(|s| (*s).into()).collect(),
             most_bots: 10,
             server: None,
+            is_external: false,
         }
     }
 

@@ -604,6 +604,7 @@ mod tests {
             specializations: Vec::new(),
             most_bots: 10,
             server: None,
+            is_external: false,
         }
     }
 

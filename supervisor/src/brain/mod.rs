@@ -15,6 +15,7 @@
 //!   content   what looks dangerous in a text, and whether it goes on
 //!   explain   what is said of a bot: what happened, how often, what comes next
 //!   keep      which backups are kept, and when the next one is due
+//!   external  whether a bot that is no process here is there
 //!   liveness  whether a bot's main loop turns
 //!   record    what happened, in numbers, for whoever looks
 //!   rate      how often each caller may ask
@@ -38,6 +39,7 @@ pub mod degrade;
 pub mod demand;
 pub mod dispatch;
 pub mod explain;
+pub mod external;
 pub mod keep;
 pub mod learn;
 pub mod liveness;

@@ -9,8 +9,9 @@ use deia::api::{
     LimitsRequest, ObstacleView, Performance, Recommendation, ScalingStatus,
 };
 use deia::config::Config;
-use deia::task::{TaskId, TaskStatus, TaskType};
+use deia::task::{Fence, Priority, TaskId, TaskStatus, TaskType};
 use deia::time::Timestamp;
+use deia::wire;
 use tokio::sync::oneshot;
 
 use super::vitals::AskHealth;
@@ -21,7 +22,8 @@ use crate::brain::learn::Sample;
 use crate::brain::record::failures::Failure;
 use crate::brain::record::{Record, Standing};
 use crate::brain::route::Weighing;
-use crate::store::{MessageRecord, NewMessage, NewTask, TaskRecord};
+use crate::external::Registration;
+use crate::store::{MessageRecord, NewMessage, NewTask, SignerKey, TaskRecord};
 
 /// Requests that may wait for the main loop.
 pub const MAX_COMMANDS: usize = 4096;
@@ -140,6 +142,8 @@ pub enum Command {
     },
     /// Health.
     Health(AskHealth),
+    /// External bots.
+    External(AskExternal),
     /// A new configuration.
     Configure {
         /// The configuration.
@@ -273,6 +277,134 @@ pub enum AskMail {
     },
 }
 
+/// What can be asked about external bots, and by them.
+#[derive(Debug)]
+pub enum AskExternal {
+    /// One more.
+    Register {
+        /// As it shall be.
+        registration: Box<Registration>,
+        /// Where it is registered already, this takes the place of what was.
+        rotate: bool,
+        /// Whether it was registered before; answered once it is on disk.
+        reply: Reply<Result<bool, Refused>>,
+    },
+    /// One is no bot of this fleet any more.
+    Unregister {
+        /// Its name.
+        id: String,
+        /// Tasks it had; answered once it is on disk.
+        reply: Reply<Result<u64, Refused>>,
+    },
+    /// A request of one, whose signature is right.
+    Signed(Box<SignedRequest>),
+}
+
+/// What an external bot asks for.
+#[derive(Debug)]
+pub struct SignedRequest {
+    /// The bot.
+    pub bot: String,
+    /// Which of its secrets it was signed with.
+    pub key: SignerKey,
+    /// The request's name.
+    pub nonce: String,
+    /// When it was signed.
+    pub signed_at: Timestamp,
+    /// What.
+    pub act: SignedAct,
+    /// The answer.
+    pub reply: Reply<Result<SignedAnswer, Refused>>,
+}
+
+/// What an external bot does.
+#[derive(Debug)]
+pub enum SignedAct {
+    /// Asks for tasks.
+    Lease {
+        /// At most so many.
+        max: u32,
+        /// How long it waits for the first.
+        wait: Millis,
+        /// Which run of its program it is.
+        instance: Option<String>,
+    },
+    /// Says that it is there.
+    Heartbeat {
+        /// Which run of its program it is.
+        instance: Option<String>,
+        /// What it has.
+        tasks: Option<Vec<String>>,
+    },
+    /// Brings a piece of a task's output.
+    Output {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        fence: Fence,
+        /// The piece.
+        text: String,
+        /// Bytes before it.
+        offset: Option<u64>,
+    },
+    /// Ends an attempt.
+    End {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        fence: Fence,
+        /// How.
+        outcome: wire::Outcome,
+        /// The whole output, where it was not brought in pieces.
+        output: Option<String>,
+    },
+}
+
+/// What an external bot is answered.
+#[derive(Debug)]
+pub enum SignedAnswer {
+    /// Tasks, durably its own.
+    Leased(Vec<Granted>),
+    /// What it has.
+    Beat {
+        /// Its tasks.
+        tasks: Vec<TaskId>,
+        /// Of these: those it is to give up.
+        cancel: Vec<TaskId>,
+        /// What it named and has not.
+        lost: Vec<String>,
+    },
+    /// The piece was taken.
+    Output {
+        /// Bytes now.
+        bytes: u64,
+        /// It is to give the task up.
+        cancel: bool,
+    },
+    /// The attempt is over, durably.
+    Ended {
+        /// Where the task is now.
+        status: TaskStatus,
+    },
+}
+
+/// A task for an external bot.
+#[derive(Debug, Clone)]
+pub struct Granted {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub fence: Fence,
+    /// Its text.
+    pub content: Arc<str>,
+    /// Milliseconds it may take.
+    pub timeout_ms: u64,
+    /// What kind of work.
+    pub task_type: TaskType,
+    /// How urgent.
+    pub priority: Priority,
+}
+
 /// What was done with messages since the last report; the last thousand of each.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MailReport {
@@ -389,4 +521,34 @@ pub enum Refused {
     Limits(String),
     /// There is no such pool.
     UnknownPool(String),
+    /// An external bot of this name is registered.
+    AlreadyRegistered(String),
+    /// A pool's bots have this name, or can have it; which pool.
+    NameOfPool(String),
+    /// There is no external bot of this name.
+    NotRegistered(String),
+    /// So many external bots are registered already.
+    TooManyExternal(usize),
+    /// Signed with a secret that was replaced.
+    OldSecret,
+    /// The name of this request was taken before.
+    Repeated,
+    /// Signed before something that is forgotten.
+    Forgotten,
+    /// The store was restored: what was signed before may have been taken; in how many seconds that is over.
+    AfterRestore(u64),
+    /// Too many requests of this bot are remembered; how many.
+    TooManySigned(u64),
+    /// Another run of its program has taken its place.
+    Superseded,
+    /// So many of its requests wait for tasks already.
+    TooManyPolls(usize),
+    /// The attempt is not its own any more.
+    LateAttempt,
+    /// Output before this piece is missing; bytes that are there.
+    OutputGap(u64),
+    /// More output than a task may have; bytes.
+    TooMuchOutput(u64),
+    /// The same is under way for many others.
+    Busy,
 }

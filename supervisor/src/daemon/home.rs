@@ -146,6 +146,11 @@ impl Home {
         self.deia().join("secrets/tokens.json")
     }
 
+    /// Which external bots are registered, and their secrets.
+    pub fn external_bots(&self) -> PathBuf {
+        self.deia().join("secrets/external-bots.json")
+    }
+
     /// Tasks and answers as files, see [`crate::hive`].
     pub fn hive(&self) -> PathBuf {
         self.deia().join("hive")

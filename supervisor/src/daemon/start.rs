@@ -26,6 +26,7 @@ use super::{deployed, estate, health, reload, service as manager, signals};
 use crate::audit::{self, Keeper};
 use crate::backup::restore::{Journal, Phase};
 use crate::backup::{self, Backups};
+use crate::external::Signers;
 use crate::fleet::cgroup::Cgroups;
 use crate::fleet::exits::{self, Exits};
 use crate::fleet::limits::LimitWatch;
@@ -290,6 +291,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
     let notifier = manager::Notifier::from_environment()?;
     let link = notifier.clone().map(manager::Link::new);
     let census = link.as_ref().map(|link| link.census.subscribe());
+    let signers = Signers::default();
     let parts = Parts {
         home: home.clone(),
         config,
@@ -311,6 +313,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         hold: to_prove
             .is_some()
             .then_some("a restored backup is being checked: the fleet waits"),
+        signers: signers.clone(),
     };
     let (ready_to, ready) = oneshot::channel();
     let engine = tokio::spawn(Engine::run(parts, ready_to));
@@ -445,6 +448,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         port: address.port(),
         confinement,
         audit_head: home.audit_head(),
+        signers,
     });
     let (router, _) = service(api);
     let in_force = config.clone();

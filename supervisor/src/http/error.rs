@@ -114,15 +114,6 @@ impl ApiFailure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error).retry_after(retry_after_seconds)
     }
 
-    /// 501: named by the contract, not built yet.
-    pub fn not_implemented(what: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "not_implemented",
-            format!("{what} is not built yet in this version"),
-        )
-    }
-
     /// 500: a fault of the daemon's own. `fault` goes to the log, not to the client.
     pub fn internal(fault: impl std::fmt::Display) -> Self {
         tracing::error!(event = "request_failed", fault = %fault, "A request met a fault of the daemon");

@@ -16,6 +16,7 @@ pub mod body;
 pub mod caller;
 mod connection;
 pub mod error;
+mod external_tables;
 pub mod extract;
 pub mod fields;
 pub mod guard;

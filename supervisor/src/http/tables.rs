@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use super::fields::{Errors, Field, Fields, Kind, Presence};
 
 /// Most capabilities a task may ask for, and most bytes of each.
-const MAX_CAPABILITIES: usize = 64;
+pub(super) const MAX_CAPABILITIES: usize = 64;
 /// Longest name of a bot, a pool or a capability.
-const MAX_NAME_BYTES: usize = 128;
+pub(super) const MAX_NAME_BYTES: usize = 128;
 /// Longest cursor.
 const MAX_CURSOR_BYTES: usize = 256;
 /// Longest text serde is asked about here: content has a bound of its own (413).
-const NO_BOUND: usize = usize::MAX;
+pub(super) const NO_BOUND: usize = usize::MAX;
 /// A year: the longest attempt, and the longest wait.
 const YEAR_SECONDS: f64 = 31_536_000.0;
 /// Shortest attempt that is worth starting.
@@ -48,7 +48,7 @@ const STATUSES: &[&str] = &[
     "expired",
 ];
 
-const fn field(name: &'static str, kind: Kind, presence: Presence) -> Field {
+pub(super) const fn field(name: &'static str, kind: Kind, presence: Presence) -> Field {
     Field {
         name,
         kind,

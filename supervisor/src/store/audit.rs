@@ -139,6 +139,8 @@ pub(super) fn changed_something(outcome: &Outcome) -> bool {
         | Outcome::Gone
         | Outcome::NotQueued { .. }
         | Outcome::InboxFull { .. }
+        | Outcome::Nonce(_)
+        | Outcome::NoncesGuarded { .. }
         | Outcome::Probed => false,
     }
 }

@@ -45,6 +45,9 @@ pub type Seq = i64;
 /// The caller's name for an operation, repeated in its outcome.
 pub type Ticket = u64;
 
+/// Names one secret of an external bot, in place of it.
+pub type SignerKey = i64;
+
 /// Bots for which messages wait, and when the next message is over.
 pub type Awaited = (Vec<String>, Option<Timestamp>);
 
@@ -394,6 +397,33 @@ pub enum Op {
         /// When.
         at: Timestamp,
     },
+    /// The name of a signed request is taken, once and for ever. -> [`Outcome::Nonce`]
+    Nonce {
+        /// Of the secret it was signed with: another secret, another key.
+        key: SignerKey,
+        /// Its name.
+        id: String,
+        /// When it was signed, by its signer's clock.
+        signed_at: Timestamp,
+        /// Names that are remembered of one key; more are refused.
+        most: u64,
+    },
+    /// At a start: where this store may not remember every name that was taken, because it was restored or is
+    /// new, nothing that was signed up to `floor` is taken any more. -> [`Outcome::NoncesGuarded`]
+    GuardNonces {
+        /// The bound.
+        floor: Timestamp,
+    },
+    /// Forgets names of requests that were signed before this. What a key has signed up to the newest of
+    /// them is never taken again, whatever the clock says. -> [`Outcome::Removed`]
+    RetainNonces {
+        /// The bound.
+        signed_before: Timestamp,
+        /// Keys that are in use; of others nothing is kept once their names are forgotten.
+        keys: Vec<SignerKey>,
+        /// At most this many in one go.
+        limit: usize,
+    },
     /// Commits a row of its own, to prove that the store takes writes. -> [`Outcome::Probed`]
     Probe,
 }
@@ -406,6 +436,19 @@ impl Op {
             op => op,
         }
     }
+}
+
+/// Whether the name of a signed request was free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nonce {
+    /// It is taken now.
+    Fresh,
+    /// It was taken before.
+    Repeated,
+    /// It was signed no later than something that is forgotten: nobody knows whether it was taken.
+    Forgotten,
+    /// Too many of this key are remembered.
+    TooMany,
 }
 
 /// A task as submitted.
@@ -603,6 +646,13 @@ pub enum Outcome {
     },
     /// The record is in the trail.
     Recorded(Recorded),
+    /// Whether a signed request's name was free.
+    Nonce(Nonce),
+    /// What was signed up to then is not taken, with whatever key; `None` where the store remembers all of it.
+    NoncesGuarded {
+        /// The bound.
+        floor: Option<Timestamp>,
+    },
     /// Writes are taken.
     Probed,
 }

@@ -1,5 +1,6 @@
-//! `deiactl bot show|start|stop|restart|interrupt|logs ID`.
+//! `deiactl bot show|start|stop|restart|interrupt|logs|register|unregister ID`.
 
+mod register;
 mod show;
 
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use crate::failure::Failure;
 use crate::output::one_line;
 use crate::tail::{FOLLOW_PAUSE, Follower, Line};
 
-/// Show, start, stop, restart or interrupt one bot, or show what it printed.
+/// Show, start, stop, restart or interrupt one bot, show what it printed, or register an external one.
 #[derive(Debug, Args)]
 pub struct Bot {
     #[command(subcommand)]
@@ -33,6 +34,10 @@ enum Verb {
     Interrupt(One),
     /// Show what it printed
     Logs(Logs),
+    /// Let a program somewhere else lease tasks, and show its secret
+    Register(register::Register),
+    /// Take an external bot out of the fleet
+    Unregister(register::Unregister),
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +68,8 @@ impl Bot {
             Verb::Restart(one) => one.act(context, BotAction::Restart).await,
             Verb::Interrupt(one) => one.act(context, BotAction::Interrupt).await,
             Verb::Logs(logs) => logs.run(context).await,
+            Verb::Register(verb) => verb.run(context).await,
+            Verb::Unregister(verb) => verb.run(context).await,
         }
     }
 }

@@ -23,6 +23,11 @@ impl Dispatcher {
                 continue;
             }
             lane.since = Some(now);
+            // Whom nobody can start, nothing can be done about.
+            let mut pools = self.pools.iter().zip(&lane.served_by);
+            if pools.all(|(pool, serves)| pool.is_external || !serves) {
+                continue;
+            }
             let only = lane.demand.bot.as_deref();
             unserved |= !self.slots.iter().any(|slots| {
                 let serves = |pool| lane.served_by.get(pool) == Some(&true);
@@ -103,6 +108,7 @@ mod tests {
             specializations: Vec::new(),
             most_bots: 10,
             server: None,
+            is_external: false,
         });
         let mut dispatcher = Dispatcher::default();
         dispatcher.configure(facts.collect());

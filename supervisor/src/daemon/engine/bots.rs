@@ -415,6 +415,9 @@ impl Engine {
 
     /// A slot is reserved for this task.
     pub(super) fn bot_holds(&mut self, id: &Arc<str>, task: TaskId) {
+        if self.external.holds(id, &task) {
+            return;
+        }
         if let Some(entry) = self.bots.get_mut(id) {
             *entry.tasks.entry(task).or_default() += 1;
         }
@@ -423,6 +426,9 @@ impl Engine {
 
     /// The slot is free again.
     pub(super) fn bot_lets_go(&mut self, id: &Arc<str>, task: &TaskId) {
+        if self.external.lets_go(id, task) {
+            return;
+        }
         if let Some(entry) = self.bots.get_mut(id)
             && let Some(holds) = entry.tasks.get_mut(task)
         {
@@ -450,6 +456,9 @@ impl Engine {
     }
 
     pub(super) fn output_limit_bytes(&self, id: &str) -> usize {
+        if self.external.has(id) {
+            return super::external::output_limit();
+        }
         let mb = self
             .bots
             .get(id)

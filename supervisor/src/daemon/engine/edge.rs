@@ -28,6 +28,7 @@ use crate::brain::Millis;
 use crate::brain::clock::Clocks;
 use crate::brain::window::Load;
 use crate::daemon::command::{Refused, Reply};
+use crate::external::Registration;
 use crate::fleet::Run;
 use crate::fleet::exits::Watched;
 use crate::fleet::pulse::PulseReader;
@@ -86,6 +87,9 @@ pub(super) trait Edge: Send {
 
     /// The bots an operator stopped before.
     fn kept_stops(&mut self) -> io::Result<BTreeSet<String>>;
+
+    /// The external bots that were registered before.
+    fn kept_external(&mut self) -> io::Result<Vec<Registration>>;
 }
 
 /// What takes time.
@@ -105,6 +109,8 @@ pub(super) enum Job {
     ForgetLimits,
     /// Which bots an operator has stopped goes to the disk; then whoever asked is answered.
     KeepStops(Stops),
+    /// Which external bots are registered goes to the disk. Answered.
+    KeepExternal(KeepExternal),
     /// What is known of the clocks goes to the disk.
     KeepClocks(Clocks),
     /// What bots print and what tasks leave on disk is kept within bounds.
@@ -115,6 +121,19 @@ pub(super) enum Job {
 
 /// What is answered to an act on a bot.
 pub(super) type BotActed = Result<Option<BotActionAnswer>, Refused>;
+/// Which external bots are registered. One such job is under way at a time.
+#[derive(Debug)]
+pub(super) struct KeepExternal {
+    /// All of them.
+    pub registrations: Vec<Registration>,
+}
+
+/// They are on disk, or not.
+#[derive(Debug)]
+pub(super) struct ExternalKept {
+    /// Which.
+    pub result: io::Result<()>,
+}
 
 /// Which bots an operator has stopped.
 #[derive(Debug)]

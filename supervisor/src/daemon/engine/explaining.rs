@@ -47,6 +47,7 @@ impl Engine {
                 why,
             })
         };
-        self.order.iter().filter_map(of_bot).collect()
+        let of_pools = self.order.iter().filter_map(of_bot);
+        of_pools.chain(self.external_obstacles(demand)).collect()
     }
 }

@@ -58,6 +58,7 @@ impl Engine {
             .bots
             .iter()
             .map(|pool| PoolFacts::of(pool, most))
+            .chain(self.external_facts())
             .collect()
     }
 
@@ -245,6 +246,7 @@ impl Engine {
                 entry.spec = Arc::new(pool.clone());
             }
         }
+        self.external_configured();
         self.rearm_scaling(&old);
         self.configure_learning();
         // Bots of pools that routing had forgotten and that are still there.
@@ -468,7 +470,10 @@ impl Engine {
             return;
         }
         let mut to_keep = None;
-        let answer = self.do_with_bot(id, act, &mut to_keep);
+        let answer = match self.act_on_external(id, act) {
+            None => self.do_with_bot(id, act, &mut to_keep),
+            answer => answer,
+        };
         if let Some(answer) = &answer {
             let action = match act {
                 BotAct::Start => AuditAction::BotStarted,

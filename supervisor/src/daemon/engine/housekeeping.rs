@@ -83,6 +83,7 @@ impl Engine {
             tracing::warn!(event = "bot_stuck", bot_id = %bot, "the bot does not end a task that has run out of time; ending it");
             self.bot_event(&bot, Event::Stuck(ExitCause::TaskTimeout));
         }
+        self.watch_external();
         if self.bots.values().any(|bot| bot.old_release.is_some()) {
             self.roll();
         }
@@ -115,7 +116,7 @@ impl Engine {
     }
 
     /// What was written down before this has really been there for so long.
-    fn surely_before(&mut self, ago: Millis) -> Timestamp {
+    pub(super) fn surely_before(&mut self, ago: Millis) -> Timestamp {
         self.look_at_clocks();
         self.clocks.before(self.wall(), self.steady(), ago)
     }
@@ -211,6 +212,7 @@ impl Engine {
         self.remove_old();
         self.remove_old_messages();
         self.prune_trail();
+        self.forget_nonces();
         self.tend_files();
         self.keep_clocks_now_and_then();
     }

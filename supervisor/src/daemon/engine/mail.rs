@@ -152,13 +152,17 @@ impl Engine {
     /// Whether a pool can have a bot of this name.
     pub(super) fn can_be(&self, bot: &str) -> bool {
         let most = self.config.bot_limits.max_bots;
-        self.config.bots.iter().any(|pool| {
-            deia::config::bot_number(&pool.name, bot)
-                .is_some_and(|n| n <= pool.max.unwrap_or(most).min(most).max(1))
-        })
+        self.external.has(bot)
+            || self.config.bots.iter().any(|pool| {
+                deia::config::bot_number(&pool.name, bot)
+                    .is_some_and(|n| n <= pool.max.unwrap_or(most).min(most).max(1))
+            })
     }
 
     fn is_up(&self, bot: &str) -> bool {
+        if self.external.is_present(bot) {
+            return true;
+        }
         self.bots.get(bot).is_some_and(|entry| {
             let actual = entry.machine.actual();
             entry.session.is_some()

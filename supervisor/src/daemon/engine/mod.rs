@@ -19,6 +19,7 @@ mod bots;
 mod contacts;
 mod edge;
 mod explaining;
+mod external;
 mod fleet;
 mod health;
 mod housekeeping;
@@ -69,6 +70,7 @@ use crate::brain::servers::Servers;
 use crate::brain::tally::Tally;
 use crate::brain::window::Loaded;
 use crate::brain::{Millis, millis};
+use crate::external::Signers;
 use crate::fleet::exits::Exits;
 use crate::fleet::limits::LimitWatch;
 use crate::fleet::oom::Evidence;
@@ -131,6 +133,8 @@ pub struct Parts {
     pub service: Option<Link>,
     /// Why the fleet has to wait, at a start that has something to prove first.
     pub hold: Option<&'static str>,
+    /// What proves the requests of external bots, for the HTTP side.
+    pub signers: Signers,
 }
 
 /// What the engine is made of.
@@ -146,6 +150,7 @@ struct Core {
     condition: watch::Sender<Condition>,
     probing: watch::Sender<Probing>,
     service: Option<Link>,
+    signers: Signers,
 }
 
 /// Answers to what the engine asked for itself.
@@ -157,6 +162,8 @@ enum Internal {
     LimitsKept(fleet::LimitsKept),
     /// The host was looked at, for scaling.
     HostSampled(scaling::HostSampled),
+    /// Who is registered is on disk, or not.
+    ExternalKept(edge::ExternalKept),
 }
 
 /// See the module.
@@ -175,6 +182,8 @@ pub struct Engine {
 
     dispatcher: Dispatcher,
     bots: BTreeMap<Arc<str>, BotEntry>,
+    /// Bots without a process here.
+    external: external::External,
     /// The pools' bots in the order people see them.
     order: Vec<Arc<str>>,
     runs: Run,
@@ -288,6 +297,7 @@ impl Engine {
             condition: parts.condition,
             probing: parts.probing,
             service: parts.service,
+            signers: parts.signers,
         });
         engine.hold = parts.hold;
         engine.begin(&mut committed, estate).await?;
@@ -346,6 +356,7 @@ impl Engine {
             service: core.service.map(Service::new),
             dispatcher: Dispatcher::default(),
             bots: BTreeMap::new(),
+            external: external::External::new(core.signers),
             order: Vec::new(),
             runs: 0,
             lines: 0,
@@ -414,6 +425,7 @@ impl Engine {
         // Also where the wall clock was set while there was no daemon.
         self.look_at_clocks();
         self.load_held();
+        self.load_external(committed).await?;
         self.take_over(committed, estate).await?;
         self.load_override();
         if self.hold.is_some() {
@@ -475,6 +487,7 @@ impl Engine {
                 let _ = reply.send(self.reported(failure));
             }
             Command::Health(ask) => self.ask_health(ask),
+            Command::External(ask) => self.ask_external(ask),
             Command::Configure { config, reply } => {
                 self.configure(config);
                 let _ = reply.send(());
@@ -515,6 +528,7 @@ impl Engine {
             }
             Internal::LimitsKept(kept) => self.limits_kept(kept),
             Internal::HostSampled(sampled) => self.host_sampled(sampled),
+            Internal::ExternalKept(kept) => self.external_kept(&kept),
         }
     }
 
@@ -545,6 +559,9 @@ impl Engine {
             Timer::Scaling(number) => self.scaling_due(number),
             Timer::KeepLearned => self.keep_learned(),
             Timer::Mail(number) => self.mail_due(number),
+            Timer::External(bot) => self.external_due(&bot),
+            Timer::Wish(bot, number) => self.wish_over(&bot, number),
+            Timer::ForgetNonces => self.forget_nonces(),
             Timer::StoreAgain => self.store_again(),
             Timer::Probe => self.probe_store(),
             Timer::ExtendStop => self.extend_stop(),
@@ -556,6 +573,7 @@ impl Engine {
 
     /// After each turn: give out what can be given out, hand the store what has gathered.
     fn settle(&mut self) {
+        self.offer_to_external();
         self.dispatch();
         self.look_for_unserved();
         self.look_for_learned();
@@ -643,6 +661,7 @@ impl Engine {
                     "stopping: no new tasks, running ones may finish"
                 );
                 let patience = millis(self.config.supervision.stop_timeout_seconds);
+                self.stop_external();
                 self.stop_all(crate::brain::bot::Drain::Within(patience));
                 // Time for the bots to finish, to end what they started, and some for the disk.
                 let deadline = self.now() + patience * 2 + 2_000;

@@ -13,12 +13,13 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
 use super::Internal;
-use super::edge::{Edge, Job, Stops, Tending};
+use super::edge::{Edge, ExternalKept, Job, KeepExternal, Stops, Tending};
 use super::fleet::{LimitsKept, Override};
 use super::scaling::{HostSampled, Question};
 use crate::brain::clock::Clocks;
 use crate::brain::{Millis, millis};
 use crate::daemon::home::Home;
+use crate::external::{Registration, registry};
 use crate::fleet::Run;
 use crate::fleet::exits::{Exits, Watched};
 use crate::fleet::proof::new_launch;
@@ -133,6 +134,17 @@ impl Edge for OnHost {
                 let path = self.home.held_bots();
                 tokio::task::spawn_blocking(move || keep_stops(&path, stops));
             }
+            Job::KeepExternal(KeepExternal { registrations }) => {
+                let (path, to) = (self.home.external_bots(), self.answers.clone());
+                tokio::spawn(async move {
+                    let keep = move || registry::save(&path, &registrations);
+                    let kept = tokio::task::spawn_blocking(keep).await;
+                    let result = kept.unwrap_or_else(|e| Err(io::Error::other(e)));
+                    let _ = to
+                        .send(Internal::ExternalKept(ExternalKept { result }))
+                        .await;
+                });
+            }
             Job::KeepClocks(clocks) => {
                 let path = self.home.clocks();
                 tokio::task::spawn_blocking(move || keep_clocks(&path, &clocks));
@@ -172,6 +184,10 @@ impl Edge for OnHost {
                 None
             }
         }
+    }
+
+    fn kept_external(&mut self) -> io::Result<Vec<Registration>> {
+        registry::load(&self.home.external_bots())
     }
 
     fn kept_stops(&mut self) -> io::Result<BTreeSet<String>> {

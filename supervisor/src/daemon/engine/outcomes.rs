@@ -17,7 +17,7 @@ use crate::audit::{Actor, Entry};
 use crate::brain::record::Submission;
 use crate::brain::route::Weighing;
 use crate::brain::window::Waiting;
-use crate::daemon::command::{Acted, Refused, Reply, Submitted};
+use crate::daemon::command::{Acted, Refused, Reply, SignedRequest, Submitted};
 use crate::fleet::Run;
 use crate::store::{Committed, LearnedRow, MessageRecord, Op, Outcome, Ready, StoreError};
 
@@ -73,6 +73,11 @@ pub(super) enum Pending {
     },
     ExpireMessages,
     RetainMessages,
+    /// A signed request, once its name is taken.
+    Nonce {
+        request: Box<SignedRequest>,
+    },
+    RetainNonces,
     /// What was learned.
     Learn(Vec<LearnedRow>),
     /// Under which version it is learned.
@@ -109,6 +114,8 @@ impl Pending {
             | Self::Drain { .. }
             | Self::ExpireMessages
             | Self::RetainMessages
+            | Self::Nonce { .. }
+            | Self::RetainNonces
             | Self::Learn(_)
             | Self::LearnUnder { .. }
             | Self::Record { .. }
@@ -250,6 +257,10 @@ impl Engine {
                 self.recorded(then, recorded);
             }
             (Pending::Prune, Outcome::Removed { count }) => self.pruned(count),
+            (Pending::Nonce { request }, Outcome::Nonce(nonce)) => {
+                self.nonce_taken(*request, nonce);
+            }
+            (Pending::RetainNonces, Outcome::Removed { count }) => self.nonces_forgotten(count),
             (
                 Pending::Promote
                 | Pending::Expire
@@ -262,6 +273,8 @@ impl Engine {
                 | Pending::RetainMessages
                 | Pending::Record { .. }
                 | Pending::Prune
+                | Pending::Nonce { .. }
+                | Pending::RetainNonces
                 | Pending::Probe,
                 _,
             ) => {}
@@ -399,7 +412,12 @@ impl Engine {
             },
         );
         deia::failpoint!("ack.after");
-        let Outcome::Finished { status } = *outcome else {
+        let ended = match *outcome {
+            Outcome::Finished { status } => Some(status),
+            _ => None,
+        };
+        self.external_end_is_durable(task, fence, ended);
+        let Some(status) = ended else {
             // The fence no longer holds: somebody else ended the attempt. Nothing of it counts.
             tracing::warn!(event = "late_result_refused", bot_id = %attempt.bot, task_id = %task, attempt = fence.attempt, "a result came too late and was refused");
             self.outputs.end(task, fence, TaskStatus::Queued);
@@ -548,6 +566,9 @@ impl Engine {
             Pending::Drain { reply } => {
                 let _ = reply.send(Err(Refused::Store(e.to_string())));
             }
+            Pending::Nonce { request } => {
+                let _ = request.reply.send(Err(Refused::Store(e.to_string())));
+            }
             Pending::Deliver { bot } => self.not_delivered(bot),
             Pending::ExpireMessages => self.messages_not_expired(),
             Pending::Learn(rows) => self.not_kept(rows),
@@ -557,6 +578,7 @@ impl Engine {
             | Pending::Retain
             | Pending::RetainMessages
             | Pending::Prune
+            | Pending::RetainNonces
             | Pending::Probe => {}
         }
     }
@@ -577,6 +599,7 @@ impl Engine {
                     };
                     self.send(&attempt.bot, attempt.run, ack);
                     self.outputs.end(&task, fence, TaskStatus::Running);
+                    self.external_end_is_durable(&task, fence, None);
                 }
             }
             // Nothing but a little knowledge is lost.

@@ -62,7 +62,8 @@ impl Engine {
         self.hold_pools();
         self.load_learned(committed).await?;
         self.load_mail().await?;
-        let nothing_lives = estate.bots.is_empty() && estate.kept.is_empty();
+        let nothing_lives =
+            estate.bots.is_empty() && estate.kept.is_empty() && self.external.is_empty();
         if nothing_lives {
             self.release_all(committed).await?;
         }
@@ -103,6 +104,9 @@ impl Engine {
         for leased in leased {
             let holder = alive.get_key_value(leased.bot_id.as_str());
             let holder = holder.map(|(id, run)| (id.clone(), *run));
+            // One that is somewhere else is given its time to speak again.
+            let its = |bot: &str| self.external.has(bot).then(|| (bot.into(), 0));
+            let holder = holder.or_else(|| its(&leased.bot_id));
             let (id, fence) = self.resume_lease(leased, holder.clone());
             if holder.is_none() {
                 orphans.push((id, fence));
@@ -193,9 +197,13 @@ impl Engine {
             attempt: leased.attempt,
         };
         if let Some((bot, _)) = &holder {
-            let pool = self.bots.get(bot).map(|entry| entry.spec.name.clone());
+            let pool = match self.external.has(bot) {
+                true => Some(bot.to_string()),
+                false => self.bots.get(bot).map(|entry| entry.spec.name.clone()),
+            };
             self.dispatcher.hold(bot, pool.as_deref());
             self.bot_holds(bot, id.clone());
+            self.external_resumes(bot, &id);
         }
         let (bot, run) = holder.unwrap_or_else(|| (leased.bot_id.as_str().into(), 0));
         let limit = self.output_limit_bytes(&bot);

@@ -256,6 +256,9 @@ impl Engine {
         let id = in_flight.ready.id.clone();
         let limit = self.output_limit_bytes(&in_flight.bot);
         self.outputs.open(&id, fence, limit);
+        if self.external.has(&in_flight.bot) {
+            return self.give(in_flight, content);
+        }
         let assignment = ToWorker::Assign(Box::new(Assignment {
             task: id.clone(),
             fence,
@@ -344,6 +347,7 @@ impl Engine {
             );
         }
         self.bot_lets_go(&bot, id);
+        self.external_ended(&bot, id);
         let task = id.clone();
         // What was taken back has neither ended nor failed.
         let op = match self.audits() && counts {

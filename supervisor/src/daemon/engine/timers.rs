@@ -34,6 +34,12 @@ pub enum Timer {
     Scaling(u64),
     /// Messages may be over; valid while this is the newest number.
     Mail(u64),
+    /// An external bot's time may be over.
+    External(Arc<str>),
+    /// An external bot's request for tasks has waited long enough: which, of all.
+    Wish(Arc<str>, u64),
+    /// More names of signed requests are to be forgotten.
+    ForgetNonces,
     /// What was learned is to be kept.
     KeepLearned,
     /// The store failed: try what is left over again.

@@ -48,6 +48,7 @@ impl Engine {
                     progress_at: entry.heart.progress_at().map(|at| self.when(at)),
                 })
             })
+            .chain(self.external_views())
             .collect()
     }
 

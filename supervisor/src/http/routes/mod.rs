@@ -8,12 +8,12 @@ pub mod deployments;
 pub mod documents;
 pub mod events;
 pub mod explain;
+pub mod external;
 pub mod health;
 pub mod learning;
 pub mod messages;
 pub mod metrics;
 pub mod monitoring;
-pub mod not_built;
 pub mod openai;
 pub mod orchestrate;
 pub mod output;
@@ -52,6 +52,7 @@ use crate::daemon::reload::ConfigHandle;
 use crate::daemon::rollback::Rollbacks;
 use crate::daemon::upgrade::Upgrader;
 use crate::daemon::validation::Validation;
+use crate::external::Signers;
 use crate::fleet::outputs::Outputs;
 use crate::health::Health;
 use crate::http::meter::HttpMeter;
@@ -106,6 +107,8 @@ pub struct Api {
     pub confinement: Confinement,
     /// The last checkpoint of the audit trail.
     pub audit_head: PathBuf,
+    /// What proves the requests of external bots.
+    pub signers: Signers,
 }
 
 /// The state of every handler.
@@ -223,6 +226,7 @@ pub(super) fn refused(why: Refused, task: &str) -> ApiFailure {
         }
         Refused::Limits(why) => ApiFailure::bad_request("limits", why),
         Refused::UnknownPool(pool) => ApiFailure::not_found(format!("Pool {pool} not found")),
+        other => external::refusal(other, task),
     }
 }
 
@@ -327,7 +331,12 @@ fn all() -> ScopedRouter<Shared> {
     let bot = OpenApiRouter::new()
         .routes(routes!(learning::record))
         .routes(routes!(reports::complete_task))
-        .routes(routes!(reports::record_failure));
+        .routes(routes!(reports::record_failure))
+        .routes(routes!(external::lease))
+        .routes(routes!(external::heartbeat))
+        .routes(routes!(external::output))
+        .routes(routes!(external::complete))
+        .routes(routes!(external::fail));
     let admin = OpenApiRouter::new()
         .routes(routes!(tokens::list))
         .routes(routes!(tokens::create))
@@ -338,6 +347,8 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(bots::interrupt))
         .routes(routes!(bots::interrupt_all))
         .routes(routes!(bots::terminate))
+        .routes(routes!(external::register))
+        .routes(routes!(external::unregister))
         .routes(routes!(scaling::limits))
         .routes(routes!(scaling::evaluate))
         .routes(routes!(scaling::scale_up))
@@ -358,5 +369,4 @@ fn all() -> ScopedRouter<Shared> {
         .merge(scoped(Scope::Submit, submit))
         .merge(scoped(Scope::Bot, bot))
         .merge(scoped(Scope::Admin, admin))
-        .merge(not_built::routes())
 }

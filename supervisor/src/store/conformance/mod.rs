@@ -6,6 +6,7 @@ pub(super) mod learning;
 pub(super) mod life;
 pub(super) mod messages;
 pub(crate) mod model;
+pub(super) mod nonces;
 pub(super) mod random;
 pub(super) mod reads;
 pub(super) mod sweeps;
@@ -98,6 +99,12 @@ macro_rules! conformance {
                 an_answer_has_no_more_than_its_bytes,
                 a_full_inbox_takes_no_more,
                 a_conversation_goes_both_ways_and_old_ones_go,
+            }
+            nonces::{
+                a_name_is_taken_once,
+                names_are_taken_once_among_many_at_once,
+                what_is_forgotten_is_never_taken_again,
+                a_restored_store_takes_nothing_from_before,
             }
             sweeps::{
                 a_release_queues_what_ran_in_its_old_place,

@@ -1,6 +1,7 @@
 //! The store as it is meant: a list of tasks in memory, each operation as plain as it can be said.
 //! Only the places (`seq`) are the engine's own, so they are taken from its outcomes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use deia::api::AuditAction;
@@ -10,8 +11,9 @@ use deia::time::Timestamp;
 use crate::audit::{Actor, Anchor, Entry, Link, Pruned, hash_of};
 use crate::store::audit::entries_of;
 use crate::store::{
-    AttemptRecord, AuditRecord, CANCELLED_ERROR, Counts, Due, End, Lease, Leased, NewTask, Op,
-    Outcome, RELEASED_ERROR, Ready, Recorded, ResultRecord, Seq, StatusCounts, TaskRecord,
+    AttemptRecord, AuditRecord, CANCELLED_ERROR, Counts, Due, End, Lease, Leased, NewTask, Nonce,
+    Op, Outcome, RELEASED_ERROR, Ready, Recorded, ResultRecord, Seq, SignerKey, StatusCounts,
+    TaskRecord,
 };
 
 pub(crate) struct Model {
@@ -24,6 +26,10 @@ pub(crate) struct Model {
     pub(crate) anchor: Anchor,
     /// Whether records are chained: a simulation with millions of them has no use for it.
     pub(crate) is_chained: bool,
+    pub(crate) nonces: BTreeSet<(SignerKey, String, Timestamp)>,
+    /// What a key, or anybody (`None`), has signed up to then is not taken.
+    pub(crate) floors: BTreeMap<Option<SignerKey>, Timestamp>,
+    pub(crate) nonces_of: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -45,6 +51,9 @@ impl Model {
             trail: Vec::new(),
             anchor: Anchor::default(),
             is_chained: true,
+            nonces: BTreeSet::new(),
+            floors: BTreeMap::new(),
+            nonces_of: None,
         }
     }
 
@@ -129,6 +138,35 @@ impl Model {
                 limit,
                 at,
             } => self.prune(before, overdue, limit, at),
+            Op::Nonce {
+                key,
+                id,
+                signed_at,
+                most,
+            } => Outcome::Nonce(self.nonce(key, id, signed_at, most)),
+            Op::GuardNonces { floor } => {
+                let is_new = self.nonces_of.replace(self.epoch) != Some(self.epoch);
+                let floor = is_new.then(|| self.raise(None, floor));
+                Outcome::NoncesGuarded { floor }
+            }
+            Op::RetainNonces {
+                signed_before,
+                keys: _,
+                limit,
+            } => {
+                let mut old: Vec<_> = (self.nonces.iter())
+                    .filter(|(_, _, signed)| *signed < signed_before)
+                    .cloned()
+                    .collect();
+                old.sort_by_key(|(_, _, signed)| *signed);
+                old.truncate(limit);
+                for nonce in &old {
+                    self.nonces.remove(nonce);
+                    self.raise(Some(nonce.0), nonce.2);
+                }
+                let count = old.len() as u64;
+                Outcome::Removed { count }
+            }
             Op::Probe => Outcome::Probed,
         }
     }
@@ -192,6 +230,33 @@ impl Model {
         debug_assert_eq!(self.head(), head);
         self.record(&entry);
         Outcome::Removed { count }
+    }
+
+    fn nonce(&mut self, key: SignerKey, id: String, signed_at: Timestamp, most: u64) -> Nonce {
+        let of_key = |(k, _, _): &&(SignerKey, String, Timestamp)| *k == key;
+        let floors = [None, Some(key)].map(|of| self.floors.get(&of).copied());
+        if floors.into_iter().flatten().any(|floor| signed_at <= floor) {
+            return Nonce::Forgotten;
+        }
+        if self
+            .nonces
+            .iter()
+            .filter(of_key)
+            .any(|(_, other, _)| *other == id)
+        {
+            return Nonce::Repeated;
+        }
+        if self.nonces.iter().filter(of_key).count() as u64 >= most {
+            return Nonce::TooMany;
+        }
+        self.nonces.insert((key, id, signed_at));
+        Nonce::Fresh
+    }
+
+    fn raise(&mut self, of: Option<SignerKey>, to: Timestamp) -> Timestamp {
+        let floor = self.floors.entry(of).or_insert(to);
+        *floor = to.max(*floor);
+        *floor
     }
 
     fn submit(&mut self, new: NewTask, lease: Option<Lease>, seq: Seq) -> Outcome {

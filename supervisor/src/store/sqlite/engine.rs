@@ -105,6 +105,18 @@ impl Engine {
                 limit,
                 at,
             } => self.prune((*before, *overdue), *limit, *at),
+            Op::Nonce {
+                key,
+                id,
+                signed_at,
+                most,
+            } => self.nonce(*key, id, *signed_at, *most),
+            Op::GuardNonces { floor } => self.guard_nonces(*floor),
+            Op::RetainNonces {
+                signed_before,
+                keys,
+                limit,
+            } => self.retain_nonces(*signed_before, keys, *limit),
             Op::Probe => self.probe(),
         }
     }

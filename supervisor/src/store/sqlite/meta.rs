@@ -17,6 +17,10 @@ pub(super) const CREATED_AT: &str = "created_at";
 pub(super) const SEQ_FLOOR: &str = "seq_floor";
 /// The major version of the configuration under which routing learns.
 pub(super) const LEARNED_UNDER: &str = "learned_under";
+/// Nothing that was signed up to then is taken, with whatever key.
+pub(super) const NONCES_FLOOR: &str = "nonces_floor";
+/// The epoch of which the store remembers every name of a signed request.
+pub(super) const NONCES_OF: &str = "nonces_of";
 /// Counts the probes.
 pub(super) const PROBE: &str = "probe";
 

@@ -32,6 +32,9 @@ pub(super) const MESSAGES: i64 = 3;
 /// The schema that has the audit trail.
 pub(super) const AUDIT: i64 = 5;
 
+/// The schema that has names of signed requests.
+pub(super) const NONCES: i64 = 6;
+
 /// Every step, in order.
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -58,6 +61,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         version: 5,
         min_reader: 1,
         sql: include_str!("migrations/0005_audit.sql"),
+    },
+    Migration {
+        version: 6,
+        min_reader: 1,
+        sql: include_str!("migrations/0006_nonces.sql"),
     },
 ];
 

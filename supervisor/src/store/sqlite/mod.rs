@@ -26,6 +26,7 @@ mod messages;
 mod meta;
 mod migrate;
 mod names;
+mod nonces;
 mod open;
 mod parts;
 mod pool;

@@ -18,6 +18,7 @@ use super::messages;
 use super::meta;
 use super::migrate;
 use super::names::Names;
+use super::nonces;
 use super::open;
 use super::parts;
 use super::record::record;
@@ -177,6 +178,9 @@ fn every_row(conn: &Connection, schema_version: i64) -> Result<StatusCounts, Fau
     }
     if schema_version >= migrate::AUDIT {
         audit::verify(conn)?;
+    }
+    if schema_version >= migrate::NONCES {
+        nonces::verify(conn)?;
     }
     Ok(counts)
 }

@@ -27,6 +27,8 @@ pub(super) enum Table {
     Results,
     Outputs,
     AuditChain,
+    Nonces,
+    Signers,
 }
 
 impl Table {
@@ -45,6 +47,8 @@ impl Table {
             Self::Results => b'r',
             Self::Outputs => b'o',
             Self::AuditChain => b'h',
+            Self::Signers => b's',
+            Self::Nonces => b'x',
         }
     }
 }

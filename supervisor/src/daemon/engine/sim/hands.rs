@@ -12,6 +12,7 @@ use super::super::edge::{Edge, Job};
 use super::super::fleet::Override;
 use crate::brain::Millis;
 use crate::brain::clock::Clocks;
+use crate::external::Registration;
 use crate::fleet::Run;
 use crate::fleet::exits::Watched;
 use crate::fleet::pulse::PulseReader;
@@ -148,6 +149,10 @@ impl Edge for Hands {
 
     fn kept_clocks(&mut self) -> Option<Clocks> {
         self.shared().clocks.clone()
+    }
+
+    fn kept_external(&mut self) -> io::Result<Vec<Registration>> {
+        Ok(Vec::new())
     }
 
     fn kept_stops(&mut self) -> io::Result<BTreeSet<String>> {

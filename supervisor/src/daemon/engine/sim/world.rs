@@ -29,6 +29,7 @@ use super::judge::{Judge, Now};
 use crate::brain::Millis;
 use crate::brain::scale::Host;
 use crate::daemon::home::Home;
+use crate::external::Signers;
 use crate::fleet::exits::Exit;
 use crate::fleet::found::FoundBot;
 use crate::fleet::limits::LimitWatch;
@@ -430,6 +431,7 @@ impl World {
             condition: watch::channel(crate::daemon::health::Condition::default()).0,
             probing: watch::channel(crate::daemon::vitals::Probing::default()).0,
             service: None,
+            signers: Signers::default(),
         });
         let estate = self.estate();
         let began = engine.begin(&mut committed, estate).now_or_never();
@@ -652,6 +654,7 @@ impl World {
                 };
                 self.turn(|engine| engine.internal(Internal::LimitsKept(kept)));
             }
+            Job::KeepExternal(_) => {}
             Job::KeepClocks(clocks) => self.hands.shared().clocks = Some(clocks),
             Job::ForgetLimits => self.hands.shared().limits = None,
             Job::KeepStops(stops) => {

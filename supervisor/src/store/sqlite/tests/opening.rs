@@ -14,7 +14,7 @@ use crate::store::{End, Lease};
 const SCHEMA_1: &str = include_str!("schema-1.sql");
 
 /// This release's schema, and the next one's.
-const LATEST: i64 = 5;
+const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 const NEXT: i64 = LATEST + 1;
 
 fn with_next_schema(min_reader: i64, sql: &'static str) -> Vec<Migration> {
@@ -154,6 +154,7 @@ async fn a_migration_makes_a_copy_first() {
     let copy = copy_path(&path, NEXT);
     let name = format!("deia.db.before-v{NEXT}");
     assert_eq!(copy.file_name().unwrap(), name.as_str());
+    assert_eq!(copy.file_name().unwrap().to_str(), Some(name.as_str()));
     assert_eq!(mode(&copy), 0o600);
     assert_eq!(version_of(&path), NEXT);
     assert_eq!(version_of(&copy), LATEST);
@@ -209,6 +210,8 @@ fn a_newer_store_is_refused_unless_it_says_otherwise() {
         told.contains(&format!("schema {NEXT}")) && told.contains(&format!("program's {LATEST}")),
         "{told}"
     );
+    let (newer, known) = (format!("schema {NEXT}"), format!("program's {LATEST}"));
+    assert!(told.contains(&newer) && told.contains(&known), "{told}");
     assert_eq!(fs::read(&path).unwrap(), before);
 
     let (_home, path) = home();
