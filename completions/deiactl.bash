@@ -166,6 +166,9 @@ _deiactl() {
             deiactl__subcmd__bot,logs)
                 cmd="deiactl__subcmd__bot__subcmd__logs"
                 ;;
+            deiactl__subcmd__bot,register)
+                cmd="deiactl__subcmd__bot__subcmd__register"
+                ;;
             deiactl__subcmd__bot,restart)
                 cmd="deiactl__subcmd__bot__subcmd__restart"
                 ;;
@@ -178,6 +181,9 @@ _deiactl() {
             deiactl__subcmd__bot,stop)
                 cmd="deiactl__subcmd__bot__subcmd__stop"
                 ;;
+            deiactl__subcmd__bot,unregister)
+                cmd="deiactl__subcmd__bot__subcmd__unregister"
+                ;;
             deiactl__subcmd__bot__subcmd__help,help)
                 cmd="deiactl__subcmd__bot__subcmd__help__subcmd__help"
                 ;;
@@ -186,6 +192,9 @@ _deiactl() {
                 ;;
             deiactl__subcmd__bot__subcmd__help,logs)
                 cmd="deiactl__subcmd__bot__subcmd__help__subcmd__logs"
+                ;;
+            deiactl__subcmd__bot__subcmd__help,register)
+                cmd="deiactl__subcmd__bot__subcmd__help__subcmd__register"
                 ;;
             deiactl__subcmd__bot__subcmd__help,restart)
                 cmd="deiactl__subcmd__bot__subcmd__help__subcmd__restart"
@@ -198,6 +207,9 @@ _deiactl() {
                 ;;
             deiactl__subcmd__bot__subcmd__help,stop)
                 cmd="deiactl__subcmd__bot__subcmd__help__subcmd__stop"
+                ;;
+            deiactl__subcmd__bot__subcmd__help,unregister)
+                cmd="deiactl__subcmd__bot__subcmd__help__subcmd__unregister"
                 ;;
             deiactl__subcmd__config,diff)
                 cmd="deiactl__subcmd__config__subcmd__diff"
@@ -337,6 +349,9 @@ _deiactl() {
             deiactl__subcmd__help__subcmd__bot,logs)
                 cmd="deiactl__subcmd__help__subcmd__bot__subcmd__logs"
                 ;;
+            deiactl__subcmd__help__subcmd__bot,register)
+                cmd="deiactl__subcmd__help__subcmd__bot__subcmd__register"
+                ;;
             deiactl__subcmd__help__subcmd__bot,restart)
                 cmd="deiactl__subcmd__help__subcmd__bot__subcmd__restart"
                 ;;
@@ -348,6 +363,9 @@ _deiactl() {
                 ;;
             deiactl__subcmd__help__subcmd__bot,stop)
                 cmd="deiactl__subcmd__help__subcmd__bot__subcmd__stop"
+                ;;
+            deiactl__subcmd__help__subcmd__bot,unregister)
+                cmd="deiactl__subcmd__help__subcmd__bot__subcmd__unregister"
                 ;;
             deiactl__subcmd__help__subcmd__config,diff)
                 cmd="deiactl__subcmd__help__subcmd__config__subcmd__diff"
@@ -1086,7 +1104,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__bot)
-            opts="-q -h --home --socket --url --json --quiet --help show start stop restart interrupt logs help"
+            opts="-q -h --home --socket --url --json --quiet --help show start stop restart interrupt logs register unregister help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1112,7 +1130,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__bot__subcmd__help)
-            opts="show start stop restart interrupt logs help"
+            opts="show start stop restart interrupt logs register unregister help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1154,6 +1172,20 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__bot__subcmd__help__subcmd__logs)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__bot__subcmd__help__subcmd__register)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1223,6 +1255,20 @@ _deiactl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        deiactl__subcmd__bot__subcmd__help__subcmd__unregister)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         deiactl__subcmd__bot__subcmd__interrupt)
             opts="-q -h --home --socket --url --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1261,6 +1307,44 @@ _deiactl() {
                     return 0
                     ;;
                 -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__bot__subcmd__register)
+            opts="-q -h --type --specialization --max --rotate --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --type)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --specialization)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1362,6 +1446,32 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__bot__subcmd__stop)
+            opts="-q -h --home --socket --url --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__bot__subcmd__unregister)
             opts="-q -h --home --socket --url --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1930,7 +2040,7 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__help__subcmd__bot)
-            opts="show start stop restart interrupt logs"
+            opts="show start stop restart interrupt logs register unregister"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1958,6 +2068,20 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__help__subcmd__bot__subcmd__logs)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__bot__subcmd__register)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -2014,6 +2138,20 @@ _deiactl() {
             return 0
             ;;
         deiactl__subcmd__help__subcmd__bot__subcmd__stop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        deiactl__subcmd__help__subcmd__bot__subcmd__unregister)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

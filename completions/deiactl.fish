@@ -35,7 +35,7 @@ complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "status" -d 'Show th
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "submit" -d 'Submit a task'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "task" -d 'List, show and steer tasks'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "bots" -d 'List the bots'
-complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "bot" -d 'Show, start, stop, restart or interrupt one bot, or show what it printed'
+complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "bot" -d 'Show, start, stop, restart or interrupt one bot, show what it printed, or register an external one'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "scale" -d 'Show or set how many bots there may be'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "drain" -d 'Refuse new tasks, finish what runs, stop the bots (scale --max 0)'
 complete -c deiactl -n "__fish_deiactl_needs_command" -f -a "resume" -d 'End the limits set by scale or drain: those of the file are in force again'
@@ -152,19 +152,21 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand bots" -l url -d 'The dae
 complete -c deiactl -n "__fish_deiactl_using_subcommand bots" -l json -d 'Print the daemon\'s JSON instead of text for people'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bots" -s q -l quiet -d 'Do not say on standard error which daemon answered'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bots" -s h -l help -d 'Print help'
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -l home -d 'The daemon\'s home directory' -r -F
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -l socket -d 'The daemon\'s admin socket' -r -F
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -l json -d 'Print the daemon\'s JSON instead of text for people'
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -s q -l quiet -d 'Do not say on standard error which daemon answered'
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -s h -l help -d 'Print help'
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -f -a "show" -d 'Say what it is, what happened to it, how often, and what comes next'
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -f -a "start" -d 'Give it a process'
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -f -a "stop" -d 'Let it finish its tasks and end its process'
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -f -a "restart" -d 'Stop it and start it again'
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -f -a "interrupt" -d 'End its running tasks; the bot stays'
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -f -a "logs" -d 'Show what it printed'
-complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -f -a "show" -d 'Say what it is, what happened to it, how often, and what comes next'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -f -a "start" -d 'Give it a process'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -f -a "stop" -d 'Let it finish its tasks and end its process'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -f -a "restart" -d 'Stop it and start it again'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -f -a "interrupt" -d 'End its running tasks; the bot stays'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -f -a "logs" -d 'Show what it printed'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -f -a "register" -d 'Let a program somewhere else lease tasks, and show its secret'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -f -a "unregister" -d 'Take an external bot out of the fleet'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and not __fish_seen_subcommand_from show start stop restart interrupt logs register unregister help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from show" -l home -d 'The daemon\'s home directory' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from show" -l socket -d 'The daemon\'s admin socket' -r -F
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from show" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
@@ -203,12 +205,30 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_sub
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from logs" -l json -d 'Print the daemon\'s JSON instead of text for people'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from logs" -s q -l quiet -d 'Do not say on standard error which daemon answered'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from logs" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from register" -l type -d 'general, developer, analyzer, writer, planner or validator' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from register" -l specialization -d 'What it offers; may be given again' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from register" -l max -d 'Tasks at once (3 where nothing is said)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from register" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from register" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from register" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from register" -l rotate -d 'Where it is registered: give it a new secret; the old one is refused at once'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from register" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from register" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from register" -s h -l help -d 'Print help'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from unregister" -l home -d 'The daemon\'s home directory' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from unregister" -l socket -d 'The daemon\'s admin socket' -r -F
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from unregister" -l url -d 'The daemon\'s TCP listener, as http://127.0.0.1:8001 (what changes the fleet is refused there)' -r
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from unregister" -l json -d 'Print the daemon\'s JSON instead of text for people'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from unregister" -s q -l quiet -d 'Do not say on standard error which daemon answered'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from unregister" -s h -l help -d 'Print help'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "show" -d 'Say what it is, what happened to it, how often, and what comes next'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "start" -d 'Give it a process'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "stop" -d 'Let it finish its tasks and end its process'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "restart" -d 'Stop it and start it again'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "interrupt" -d 'End its running tasks; the bot stays'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "logs" -d 'Show what it printed'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "register" -d 'Let a program somewhere else lease tasks, and show its secret'
+complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "unregister" -d 'Take an external bot out of the fleet'
 complete -c deiactl -n "__fish_deiactl_using_subcommand bot; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c deiactl -n "__fish_deiactl_using_subcommand scale" -l min -d 'At least this many bots' -r
 complete -c deiactl -n "__fish_deiactl_using_subcommand scale" -l max -d 'At most this many bots; 0 drains' -r
@@ -556,7 +576,7 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_see
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "submit" -d 'Submit a task'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "task" -d 'List, show and steer tasks'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "bots" -d 'List the bots'
-complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "bot" -d 'Show, start, stop, restart or interrupt one bot, or show what it printed'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "bot" -d 'Show, start, stop, restart or interrupt one bot, show what it printed, or register an external one'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "scale" -d 'Show or set how many bots there may be'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "drain" -d 'Refuse new tasks, finish what runs, stop the bots (scale --max 0)'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and not __fish_seen_subcommand_from status submit task bots bot scale drain resume reload upgrade config logs bench message alerts backup audit restore doctor completions token rollback preflight checklist deployments top help" -f -a "resume" -d 'End the limits set by scale or drain: those of the file are in force again'
@@ -591,6 +611,8 @@ complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_su
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "restart" -d 'Stop it and start it again'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "interrupt" -d 'End its running tasks; the bot stays'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "logs" -d 'Show what it printed'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "register" -d 'Let a program somewhere else lease tasks, and show its secret'
+complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from bot" -f -a "unregister" -d 'Take an external bot out of the fleet'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Show the configuration in force, or one key of it'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "validate" -d 'Check a file, without a daemon; fails if any value would not be used'
 complete -c deiactl -n "__fish_deiactl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "diff" -d 'Show what a reload would change'
