@@ -186,7 +186,8 @@ fn over_tcp_nobody_is_admin_and_is_told_who_is() {
         &headers,
         Some(b"{\"max_bots\":0}"),
     );
-    assert_eq!(answer.status, 403, "{answer:?}");
+    // Who names a token is taken at his word: it is not known.
+    assert_eq!(answer.status, 401, "{answer:?}");
     let scaling = daemon.tcp().get("/api/scaling/status").ok();
     assert_eq!(
         (&scaling["override"], &scaling["draining"]),

@@ -172,7 +172,7 @@ fn the_configuration_in_force_is_shown() {
     assert!(shown.stdout.contains("bot_limits:"), "{shown:?}");
     for said in [
         "max_bots: 4  # default: 10",
-        "webhook_url: null  # no effect yet",
+        "otlp_endpoint: null  # no effect yet",
         "port_range_start: 8001  # no effect:",
     ] {
         assert!(shown.stdout.contains(said), "{said}: {shown:?}");

@@ -79,7 +79,7 @@ fn way(point: &str) -> (Way, u32) {
         (_, "clocks.json" | "alerts.json" | "webhook.key") => (Way::Start, 1),
         (_, "tokens.json") => (Way::Load(Act::Token), 3),
         (_, "deployments.json") => (Way::Start, 1),
-        (_, "audit-head.json") => (Way::Start, 1),
+        (_, "audit-head.json") => (Way::Load(Act::Stop), 1),
         (_, "last-good.yaml") => (Way::Load(Act::Reload), 3),
         (_, "limits-override.json") => (Way::Load(Act::Scale), 3),
         (_, "stopped-bots.json") => (Way::Load(Act::StopAndStart), 3),

@@ -48,9 +48,19 @@ pub enum ProcessHealth {
     Seen(Box<SeenProcess>),
     /// Nothing.
     NotSeen {
-        /// `no_data`: it has no process, or was not looked at yet; `disabled`: health monitoring is off.
-        status: String,
+        /// Why.
+        status: WhyNotSeen,
     },
+}
+
+/// Why nothing is known of a bot's processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyNotSeen {
+    /// It has no process, or was not looked at yet.
+    NoData,
+    /// Health monitoring is off.
+    Disabled,
 }
 
 /// A bot's processes, as last seen.

@@ -144,6 +144,11 @@ fn configs() -> impl Strategy<Value = Config> {
             limits.port_range_end = limits.port_range_end.max(limits.port_range_start + 1);
             limits.max_bots = limits.max_bots.max(9);
             limits.min_bots = limits.min_bots.min(limits.max_bots);
+            // Both or neither.
+            let tls = &mut config.http.tls;
+            if tls.cert_file.is_none() || tls.key_file.is_none() {
+                (tls.cert_file, tls.key_file) = (None, None);
+            }
             config.backends.ollama = ollama;
             config.backends.openai = openai;
             config.bots = bots;

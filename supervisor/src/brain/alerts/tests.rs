@@ -157,7 +157,6 @@ fn one_alert_for_one_trouble() {
     assert_eq!(day.cpu(0.5), [(Changed::Over, Critical)]);
 }
 
-/// Shown to fail without the slack: 40 changes.
 #[test]
 fn a_value_that_dances_on_a_threshold_says_so_once() {
     let mut day = Day::new();

@@ -199,7 +199,7 @@ fn following_a_link_to_the_dashboard_is_fine() {
 #[test]
 fn without_tokens_loopback_is_never_admin_and_others_get_nothing() {
     let guard = guard(HttpAuth::Off, &[]);
-    let (parts, ()) = Request::get("/")
+    let (parts, ()) = Request::get("/status")
         .header("host", "localhost")
         .body(())
         .unwrap()
@@ -208,7 +208,10 @@ fn without_tokens_loopback_is_never_admin_and_others_get_nothing() {
     assert_eq!(caller.scopes, ScopeSet::LOOPBACK);
     assert!(!caller.scopes.has(deia::api::Scope::Admin));
     let far = Peer::Tcp("198.51.100.1:1".parse().unwrap());
-    assert_eq!(status(&guard, far, "/", &[("host", "localhost")]), 403);
+    assert_eq!(
+        status(&guard, far, "/status", &[("host", "localhost")]),
+        403
+    );
     assert_eq!(
         status(&guard, far, "/health", &[("host", "localhost")]),
         200
@@ -264,7 +267,7 @@ fn without_tokens_a_token_counts_all_the_same_and_other_credentials_are_not_for_
     let guard = guard(HttpAuth::Off, &[]);
     let far = Peer::Tcp("198.51.100.1:1".parse().unwrap());
     let caller = |peer, value: &[&str]| {
-        let mut request = Request::builder().header("host", "localhost");
+        let mut request = Request::get("/status").header("host", "localhost");
         for value in value {
             request = request.header("authorization", *value);
         }

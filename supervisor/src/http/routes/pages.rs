@@ -5,7 +5,6 @@
 //! scripts put what they were answered into text nodes. So a name or an answer that looks like markup is
 //! shown as what it is.
 
-use axum::extract::Path;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
@@ -13,6 +12,7 @@ use axum::http::header::{
 use axum::response::{IntoResponse, Response};
 
 use crate::http::error::ApiFailure;
+use crate::http::extract::PathArgs;
 
 /// Nothing but our own files, and no page of another's around ours.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
@@ -55,7 +55,7 @@ pub async fn docs() -> Response {
     (status = 200, body = String, content_type = "text/javascript"),
     (status = 404, body = deia::api::ApiError),
 ))]
-pub async fn asset(Path(name): Path<String>) -> Result<Response, ApiFailure> {
+pub async fn asset(PathArgs(name): PathArgs<String>) -> Result<Response, ApiFailure> {
     let found = ASSETS.iter().find(|(known, _, _)| *known == name);
     let (_, kind, text) = found.ok_or_else(|| ApiFailure::not_found("Not Found"))?;
     Ok(page(kind, text))

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use deia::api::{
     AllProcesses, BotProcesses, LeakAnswer, MemoryMeasurement, MemoryTrend, ProcessHealth,
-    ProcessMetrics, ProcessQuery, SeenProcess,
+    ProcessMetrics, ProcessQuery, SeenProcess, WhyNotSeen,
 };
 use deia::time::Timestamp;
 
@@ -120,10 +120,9 @@ fn health(api: &Api, bot: &str) -> ProcessHealth {
         }
         _ => ProcessHealth::NotSeen {
             status: match api.config.current().feature_flags.health_monitoring_enabled {
-                true => "no_data",
-                false => "disabled",
-            }
-            .into(),
+                true => WhyNotSeen::NoData,
+                false => WhyNotSeen::Disabled,
+            },
         },
     }
 }

@@ -294,7 +294,7 @@ fn a_full_model_server_gets_no_more_bots() {
     fleet.inputs.pools[0].server_full = true;
     assert_eq!(
         fleet.evaluate_after(60).reason,
-        "main stays at 2: its model server takes no more at once (max_in_flight)"
+        "main stays at 2: its model server takes no more at once (max_in_flight), or does not answer"
     );
 }
 
