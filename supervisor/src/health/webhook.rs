@@ -64,6 +64,10 @@ impl Webhook {
     /// Starts it; it sends where the configuration of the moment says.
     pub fn start(config: ConfigHandle, key: PathBuf) -> Self {
         let (to, messages) = mpsc::channel(MAX_WAITING);
+        // What a daemon left that was killed while it made one.
+        let mut begun = key.clone().into_os_string();
+        begun.push(".tmp");
+        let _ = std::fs::remove_file(begun);
         tokio::spawn(run(config, key, messages));
         Self(to)
     }

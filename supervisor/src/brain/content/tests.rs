@@ -76,7 +76,11 @@ const ORDINARY: &[&str] = &[
     "rm -r build; rm file",
     "Write python code that tests the API",
     "Summarise this paragraph, in German: Größe, Straße, 日本語, emoji 🎉",
-    "SELECT * FROM users WHERE id = 1; UPDATE t SET a = 1",
+    concat!(
+        "SELECT",
+        " * FROM users WHERE id = 1; UPDATE",
+        " t SET a = 1"
+    ),
     "curl -s http://localhost:8001/health | jq .; kill -9 1234",
     "What is the time complexity of this function?\n\nfn f(n: u64) -> u64 { n * 2 }",
     "",
