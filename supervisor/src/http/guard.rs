@@ -104,7 +104,9 @@ impl Guard {
         let known = match peer {
             Peer::Admin { .. } => Ok((Via::AdminSocket, ScopeSet::ALL)),
             Peer::Bot { .. } => Ok((Via::BotSocket, ScopeSet::LOOPBACK)),
-            Peer::Tcp(_) if is_health(path) || is_page(path) => {
+            Peer::Tcp(_) if is_health(path) => Ok((Via::Anonymous, ScopeSet::NONE)),
+            // To who is not let in at all they are of no use.
+            Peer::Tcp(_) if is_page(path) && (self.auth == HttpAuth::Tokens || peer.is_local()) => {
                 Ok((Via::Anonymous, ScopeSet::NONE))
             }
             Peer::Tcp(address) => self.over_tcp(peer, address.ip(), &parts.headers),
