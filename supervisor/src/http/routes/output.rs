@@ -52,7 +52,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// task is tried again (its output starts anew), `end` `{"status"}`. A stream that ends without `end`
 /// was ended by an upgrade or a stop: open it again.
 #[utoipa::path(get, path = "/api/tasks/{id}/output", tag = "tasks", params(("id" = String, Path), OutputQuery), responses(
-    (status = 200, content((OutputView = "application/json"), (String = "text/event-stream")), description = "The output so far; with `follow=true` as a stream of events"),
+    (status = 200, content((OutputView = "application/json"), (serde_json::Value = "text/event-stream")), description = "The output so far; with `follow=true` as a stream of events"),
     (status = 404, body = deia::api::ApiError),
     (status = 422, body = deia::api::ValidationErrors),
     (status = 503, body = deia::api::ApiError, description = "`too_many_streams`: too many answers that last are under way"),
