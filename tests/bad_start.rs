@@ -17,6 +17,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use common::{Daemon, PATIENCE, deiactl, wait_until};
+use deia::home::LOCK_IN_HOME;
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 
 /// How soon a start that is in vain has ended.
@@ -90,6 +92,22 @@ fn refused(home: &Path, words: &[&str]) {
         assert!(said.contains(word), "{word}: {said}");
     }
     assert!(!said.contains("panicked"), "{said}");
+}
+
+/// A daemon that is killed has the lock until the kernel has taken it apart: a start at that moment waits, and does not
+/// refuse. Shown to fail on a start that waits only for a holder that is gone.
+#[test]
+fn a_lock_whose_holder_is_about_to_go_is_waited_for() {
+    let mut daemon = Daemon::builder().start();
+    assert!(daemon.terminate().success());
+    let path = daemon.home().join(LOCK_IN_HOME);
+    fs::write(&path, format!("pid {}", std::process::id())).unwrap();
+    let lock = fs::File::options().write(true).open(&path).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    daemon.launch();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(lock);
+    daemon.await_launched();
 }
 
 #[test]

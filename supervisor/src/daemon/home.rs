@@ -17,6 +17,13 @@ use nix::fcntl::{Flock, FlockArg};
 /// too.
 const FORK_ENDS: Duration = Duration::from_secs(2);
 
+/// A daemon that was killed just now has the lock until the kernel has taken it apart, and nothing says that it is
+/// going to: whoever has it, it is waited for so long.
+const KILL_ENDS: Duration = Duration::from_secs(1);
+
+/// The last checkpoint of the audit trail, beside the store.
+pub const AUDIT_HEAD: &str = "audit-head.json";
+
 /// The paths of one daemon.
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -193,7 +200,7 @@ impl Home {
 
     /// The last checkpoint of the audit trail.
     pub fn audit_head(&self) -> PathBuf {
-        self.state.join("audit-head.json")
+        self.state.join(AUDIT_HEAD)
     }
 
     /// What is known of the host's clocks.
@@ -252,12 +259,19 @@ impl Home {
     }
 }
 
-/// Waits a moment for the lock of a holder that is gone.
+/// Waits a moment for the lock of a holder that is gone, or may be going.
 fn lock_after(mut file: File, holder: &str) -> Result<Flock<File>, Errno> {
-    let deadline = Instant::now() + FORK_ENDS;
+    let begun = Instant::now();
+    let patience = || {
+        if is_gone(holder) {
+            FORK_ENDS
+        } else {
+            KILL_ENDS
+        }
+    };
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Err((again, Errno::EWOULDBLOCK)) if is_gone(holder) && Instant::now() < deadline => {
+            Err((again, Errno::EWOULDBLOCK)) if begun.elapsed() < patience() => {
                 file = again;
                 std::thread::sleep(Duration::from_millis(5));
             }
