@@ -100,6 +100,25 @@ fn a_token_may_what_its_scopes_say_and_is_kept_as_a_hash() {
     secrets(&daemon.ctl(&["token", "list"]).ok().stdout);
 }
 
+/// Tokens are in no store: what a restore brings back does not bring back who may use it.
+#[test]
+fn a_token_that_was_revoked_after_a_backup_stays_so_over_its_restore() {
+    let daemon = Daemon::builder().config(TOKENS).start();
+    let revoked = create(&daemon, &["--scope", "read"]);
+    let kept = create(&daemon, &["--scope", "read"]);
+    let made = daemon.ctl(&["--json", "backup", "create"]).ok().json();
+    let may = |token: &Value| with(&daemon, "GET", "/status", &bearer(token)).status;
+    assert_eq!((may(&revoked), may(&kept)), (200, 200));
+    daemon
+        .ctl(&["token", "revoke", revoked["id"].as_str().unwrap()])
+        .ok();
+    let later = create(&daemon, &["--scope", "read"]);
+    daemon
+        .ctl(&["restore", "--yes", made["backup_id"].as_str().unwrap()])
+        .ok();
+    assert_eq!((may(&revoked), may(&kept), may(&later)), (401, 200, 200));
+}
+
 #[test]
 fn what_is_revoked_or_expired_is_refused_at_once_on_an_open_connection() {
     let daemon = Daemon::builder().config(TOKENS).start();

@@ -9,7 +9,7 @@ use deia::time::Timestamp;
 use super::super::manifest::{self, Manifest};
 use super::super::{with_suffix, write};
 use super::{BEFORE, Journal, MAX_KEPT_STATES, Phase, private_directory, put_new, stage, sync};
-use crate::daemon::home::Home;
+use crate::daemon::home::{AUDIT_HEAD, Home};
 use crate::durable;
 use crate::store::sqlite::SqliteStore;
 
@@ -68,6 +68,9 @@ fn swap_files(journal: &mut Journal, path: &Path) -> io::Result<()> {
                 journal.write(path)?;
             }
             keep(&present, &journal.kept)?;
+        }
+        if !journal.carried.contains_key("audit") {
+            set_checkpoint_aside(&journal.state, &journal.kept)?;
         }
         fs::rename(&staged, &present)?;
         deia::failpoint!("restore.swapped");
@@ -130,6 +133,23 @@ fn keep(present: &Path, kept: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The audit trail that comes is the backup's own, which does not have what the last checkpoint of the one before knows:
+/// the checkpoint goes where that store is kept. Once it has gone, it is there.
+fn set_checkpoint_aside(state: &Path, kept: &Path) -> io::Result<()> {
+    let checkpoint = state.join(AUDIT_HEAD);
+    if fs::symlink_metadata(&checkpoint).is_err() {
+        return Ok(());
+    }
+    if !kept.exists() {
+        private_directory(kept)?;
+    }
+    fs::rename(&checkpoint, kept.join(AUDIT_HEAD))?;
+    sync(kept)?;
+    sync(state)?;
+    tracing::warn!(event = "audit_checkpoint_set_aside", kept = %kept.display(), "the audit trail of the present store could not be put into the restored one: it ends with the backup, and goes on from there");
+    Ok(())
+}
+
 /// Somebody has unpacked an archive into `.deia`: its manifest lies there. What stands beside the store then, a log
 /// above all, belongs to another one and would be taken for its own; and leases of before have to be shut out.
 fn unpacked_by_hand(home: &Home) -> io::Result<Option<Journal>> {
@@ -159,6 +179,7 @@ fn unpacked_by_hand(home: &Home) -> io::Result<Option<Journal>> {
             }
         }
         sync(&home.state)?;
+        set_checkpoint_aside(&home.state, &kept)?;
         let epoch = SqliteStore::renew_epoch(&database).map_err(io::Error::other)?;
         let journal = Journal {
             phase: Phase::Check,

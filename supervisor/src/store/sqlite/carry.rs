@@ -1,7 +1,7 @@
 //! What a restore does not turn back, and what it comes to.
 //!
 //! Records that say what was done (audit), and what must not be taken twice (nonces), are of the home and not of the
-//! backup: those of the present store are put into the restored one. A group of tables goes as a whole, because
+//! backup: those of the present store are put into the restored one. Tokens are in no store (`crate::tokens`). A group of tables goes as a whole, because
 //! its rows prove each other.
 
 use std::collections::BTreeMap;
@@ -37,11 +37,6 @@ const GROUPS: &[Group] = &[
     Group {
         name: "nonces",
         tables: &["nonces", "signers"],
-        continues: None,
-    },
-    Group {
-        name: "revocations",
-        tables: &["revocations"],
         continues: None,
     },
 ];

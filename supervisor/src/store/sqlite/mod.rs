@@ -162,7 +162,7 @@ impl SqliteStore {
         })
     }
 
-    /// Puts what a restore does not turn back (audit, nonces, revocations) from the store at `old` into the one at
+    /// Puts what a restore does not turn back (audit, nonces) from the store at `old` into the one at
     /// `restored`; no process has either open. All of it or none. Blocks.
     ///
     /// # Errors

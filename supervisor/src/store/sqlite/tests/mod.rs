@@ -1,6 +1,7 @@
 //! The suite every engine passes, and what only this one promises.
 
 mod audit;
+mod carry;
 mod crash;
 mod damage;
 mod flips;
