@@ -321,3 +321,88 @@ fn without_a_daemon_it_goes_back_too() {
     assert_eq!(daemon.get(&format!("/api/tasks/{after}")).status, 404);
     done(&daemon, "afterwards");
 }
+
+/// The store is damaged under the new release: one `deiactl rollback` ends it, and what it is killed at does not matter.
+#[test]
+fn in_recovery_mode_it_goes_back_too() {
+    let mut points = vec![None];
+    if cfg!(debug_assertions) {
+        let all = [
+            "durable.renamed/rollback.json:1",
+            "restore.staged:1",
+            "durable.renamed/restore.json:1",
+            "durable.renamed/ledger.json:1",
+            "restore.swapped:1",
+        ];
+        // Half of them in a run of the whole suite.
+        let step = usize::try_from(size(2, 1)).unwrap();
+        points.extend(all.into_iter().step_by(step).map(Some));
+    }
+    for point in points {
+        // As under a service manager, which starts the daemon again.
+        let builder = Daemon::builder().config(CONFIG);
+        let mut daemon = builder.env("NOTIFY_SOCKET", "/nonexistent/notify").start();
+        daemon.wait_bots(2);
+        older(&daemon);
+        let before = done(&daemon, "from before");
+        daemon.ctl(&["backup", "create"]).ok();
+        newer(&daemon);
+        let after = done(&daemon, "from after");
+        let to = deployments(&daemon)[1]["release"].clone();
+        assert!(daemon.terminate().success());
+        fs::write(daemon.home().join(".deia/state/deia.db"), "no store").unwrap();
+
+        daemon.set_env(VARIABLE, point);
+        daemon.launch();
+        in_recovery(&daemon);
+        let plan = daemon.ctl(&["--json", "rollback", "--dry-run"]).ok().json();
+        assert_eq!(plan["rollback"]["to_release"], to, "{plan}");
+        // A question changes nothing.
+        in_recovery(&daemon);
+        if let Some(point) = point {
+            let _ = daemon
+                .admin()
+                .try_request("POST", "/api/rollback", &[], None);
+            let status = wait_until(PATIENCE, &format!("{point} is passed"), || daemon.ended());
+            assert_eq!(status.signal(), Some(9), "{point}: {status}");
+            daemon.set_env(VARIABLE, None);
+            daemon.launch();
+            // It goes on, or is where it was: then it is asked for once more.
+            wait_until(PATIENCE, "an answer", || {
+                let health = daemon.admin().try_request("GET", "/health", &[], None);
+                let health = health.ok()?;
+                (health.status == 200 || is_in_recovery(&health.body)).then_some(())
+            });
+            if is_in_recovery(&daemon.get("/health").body) {
+                daemon.ctl(&["rollback", "--yes"]).ok();
+            }
+        } else {
+            daemon.ctl(&["rollback", "--yes"]).ok();
+        }
+        daemon.await_launched();
+        let ended = daemon.ctl(&["--json", "rollback", "--status"]).ok().json();
+        assert_eq!(ended["step"], "done", "{point:?}: {ended}");
+        daemon.wait_bots(2);
+        assert_eq!(json!(release_that_runs(&daemon)), to, "{point:?}");
+        let task = daemon.get(&format!("/api/tasks/{before}")).ok();
+        assert_eq!(task["result"]["output"], "from before");
+        assert_eq!(daemon.get(&format!("/api/tasks/{after}")).status, 404);
+        done(&daemon, "afterwards");
+        assert_eq!(deployments(&daemon)[0]["how"], "rollback", "{point:?}");
+        let audit = daemon.ctl(&["--json", "audit", "verify"]).ok().json();
+        assert_eq!(audit["verified"], true, "{point:?}: {audit}");
+    }
+}
+
+fn is_in_recovery(health: &Value) -> bool {
+    let reason = health["reasons"][0].as_str().unwrap_or_default();
+    reason.starts_with("recovery mode")
+}
+
+#[track_caller]
+fn in_recovery(daemon: &Daemon) {
+    wait_until(PATIENCE, "recovery mode", || {
+        let answer = daemon.admin().try_request("GET", "/health", &[], None);
+        is_in_recovery(&answer.ok()?.body).then_some(())
+    });
+}

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::home::{Home, HomeLock};
 use super::recovery::mode::Mode;
 use super::reload;
+use super::rollback::Place;
 use super::start::{self, Begin, Daemon, NoStart};
 use super::upgrade::{self, AtStart, Handover, Releases, at_start, go_back, invoked_path};
 use crate::backup::restore::{self, Journal, Phase};
@@ -220,7 +221,12 @@ impl Serve {
             Err(NoStart::Unusable(unusable))
                 if recovery.disaster_recovery.enabled && !self.releases.is_under_way() =>
             {
-                let mode = Mode::start(*unusable, recovery, has_config, automatic)?;
+                let place = Place {
+                    releases: self.releases.clone(),
+                    invoked: self.invoked.clone(),
+                    config,
+                };
+                let mode = Mode::start(*unusable, recovery, has_config, automatic, place)?;
                 Ok((Running::Recovery(Box::new(mode)), log))
             }
             Err(NoStart::Unusable(unusable)) => {

@@ -488,7 +488,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         "deia is ready"
     );
     deia::failpoint!("start.ready");
-    let switch = releases.attempt();
+    let switch = releases.attempt().or_else(|| rollback::come_to(&home));
     became_ready(
         &releases,
         &invoked,

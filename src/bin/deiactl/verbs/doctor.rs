@@ -2,9 +2,10 @@
 
 mod absent;
 mod findings;
+pub(super) mod recovery;
 
 use clap::Args;
-use deia::api::{ConfigStatus, Health, HealthState, ScalingStatus, Status};
+use deia::api::{ConfigStatus, Health, HealthState, RecoveryStatus, ScalingStatus, Status};
 use deia::client::{Client, ClientError};
 use serde::Serialize;
 
@@ -34,7 +35,13 @@ impl Doctor {
     /// Asks everything, thinks, and prints.
     pub async fn run(&self, context: &Context) -> Result<(), Failure> {
         let asked = match context.client() {
-            Ok(client) => ask(&client).await.map_err(Failure::from),
+            Ok(client) => match ask(&client).await {
+                Err(error) => match recovery::stands(&client, &error).await {
+                    Some(status) => return in_recovery(context, &status),
+                    None => Err(error.into()),
+                },
+                Ok(asked) => Ok(asked),
+            },
             Err(failure) => Err(failure),
         };
         match asked {
@@ -62,6 +69,17 @@ impl Doctor {
             Err(failure) => Err(failure),
         }
     }
+}
+
+fn in_recovery(context: &Context, status: &RecoveryStatus) -> Result<(), Failure> {
+    let page = Page {
+        healthy: false,
+        daemon: Some(format!("deia at {} (pid {})", status.home, status.pid)),
+        sandbox: None,
+        findings: recovery::findings(status),
+    };
+    page.print(&context.out)?;
+    Err(Failure::Failed("it is in recovery mode".to_owned()))
 }
 
 /// What the daemon says of itself.

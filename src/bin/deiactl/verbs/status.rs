@@ -1,10 +1,11 @@
 //! `deiactl status`.
 
 use clap::Args;
-use deia::api::{Health, QueueView, Status as DaemonStatus};
+use deia::api::{Health, QueueView, RecoveryStatus, Status as DaemonStatus};
 use deia::client::{ClientError, Reply};
 
 use super::bots;
+use super::doctor::recovery;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::human;
@@ -18,14 +19,41 @@ impl Status {
     /// Asks and prints.
     pub async fn run(&self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
-        let reply = client.status().await?;
         let out = &context.out;
+        let reply = match client.status().await {
+            Ok(reply) => reply,
+            Err(error) => {
+                if !out.json
+                    && let Some(status) = recovery::stands(&client, &error).await
+                {
+                    show_recovery(out, &status)?;
+                }
+                return Err(error.into());
+            }
+        };
         if out.json {
             return out.json_bytes(&reply.json);
         }
         let health = health_line(client.health().await)?;
         show(out, &reply, &health)
     }
+}
+
+/// The daemon is there and has no store; what to do says the refusal.
+fn show_recovery(out: &Out, status: &RecoveryStatus) -> Result<(), Failure> {
+    out.line(&format!(
+        "daemon  {} (pid {})",
+        one_line(&status.home),
+        status.pid
+    ))?;
+    let why = status.recovery_mode.as_deref().unwrap_or_default();
+    out.line(&format!("health  RECOVERY MODE: {}", one_line(why)))?;
+    let newest = status.latest_backup.as_deref().unwrap_or("none");
+    out.line(&format!(
+        "backups {}, the newest is {}",
+        status.total_backups,
+        one_line(newest)
+    ))
 }
 
 fn show(out: &Out, status: &DaemonStatus, health: &str) -> Result<(), Failure> {

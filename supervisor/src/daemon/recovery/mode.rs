@@ -11,7 +11,9 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use deia::api::{Health, HealthState, Probe};
+use deia::api::{
+    Deployments, Health, HealthState, Probe, RollbackAnswer, RollbackRequest, RollbackState,
+};
 use deia::config::Config;
 use deia::time::Timestamp;
 use futures_util::StreamExt as _;
@@ -23,15 +25,20 @@ use tokio::sync::{mpsc, watch};
 use super::desk::{self, Bounds, Desk, Ready, Wanted};
 use crate::backup::Archives;
 use crate::daemon::home::HomeLock;
+use crate::daemon::rollback::{InRecovery, Place};
 use crate::daemon::service::Notifier;
 use crate::daemon::start::Unusable;
-use crate::daemon::upgrade;
+use crate::daemon::upgrade::{self, Attempt};
 use crate::fleet::pids::BotPids;
 use crate::http::accept::{Edge, EdgeLimits, ServerHandle, serve_admin};
+use crate::http::caller::Caller;
 use crate::http::error::ApiFailure;
+use crate::http::extract::OptionalJsonBody;
 use crate::http::guard::{Books, Guard};
 use crate::http::peer::Admission;
+use crate::http::routes::deployments::list;
 use crate::http::routes::recovery as routes;
+use crate::http::routes::rollback::not_rolled_back;
 use crate::logs::LogHandle;
 use crate::sigmask;
 use crate::tokens::TokenBook;
@@ -50,6 +57,9 @@ pub struct Mode {
     automatic: u32,
     desk: Desk,
     ready: mpsc::Receiver<Ready>,
+    /// Releases that are to be started with the store as it is.
+    alone: mpsc::Receiver<Attempt>,
+    place: Place,
     home: crate::daemon::home::Home,
     _lock: HomeLock,
     admin: ServerHandle,
@@ -70,6 +80,7 @@ impl Mode {
         config: Config,
         has_config: bool,
         automatic: u32,
+        place: Place,
     ) -> io::Result<Self> {
         let Unusable {
             why,
@@ -93,6 +104,8 @@ impl Mode {
             restoring: Arc::default(),
             progress: Arc::default(),
         });
+        let (rollbacks, alone) =
+            InRecovery::new(home.clone(), place.clone(), desk.clone(), pids.clone());
         // The admin socket alone is served, which asks for no token.
         let books = Books {
             tokens: Arc::new(TokenBook::load(&home.tokens())),
@@ -109,7 +122,7 @@ impl Mode {
         let signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2])?;
         sigmask::unblock();
         let edge = Edge {
-            router: router(desk.clone()),
+            router: router(desk.clone(), rollbacks),
             guard,
             limits,
             meter: Arc::default(),
@@ -119,7 +132,7 @@ impl Mode {
         tracing::error!(
             event = "recovery_mode_entered",
             reason = why,
-            "the store can't be used: only restores are answered, on the admin socket; deiactl backup list, deiactl restore ID"
+            "the store can't be used: only restores are answered, on the admin socket; do: deiactl backup list, then deiactl restore ID (or deiactl rollback)"
         );
         Ok(Self {
             why,
@@ -127,6 +140,8 @@ impl Mode {
             automatic,
             desk,
             ready,
+            alone,
+            place,
             home,
             _lock: lock,
             admin,
@@ -157,12 +172,20 @@ impl Mode {
                         return self.stop().await;
                     }
                 }
-                Some(Ready { staged, .. }) = self.ready.recv() => {
+                Some(Ready { staged, then }) = self.ready.recv() => {
                     let home = self.home.clone();
                     let noted = tokio::task::spawn_blocking(move || staged.commit(&home)).await;
-                    if let Ok(Err(why)) = noted {
-                        tracing::error!(event = "restore_failed", reason = why, "the restore could not be noted: nothing was changed");
+                    match noted {
+                        Ok(Ok(_)) => self.pin(then).await,
+                        Ok(Err(why)) => {
+                            tracing::error!(event = "restore_failed", reason = why, "the restore could not be noted: nothing was changed");
+                        }
+                        Err(_) => {}
                     }
+                    return self.go_on(log).await;
+                }
+                Some(attempt) = self.alone.recv() => {
+                    self.pin(Some(attempt)).await;
                     return self.go_on(log).await;
                 }
                 () = tokio::time::sleep(every) => self.tell(&[NotifyState::Watchdog]),
@@ -186,6 +209,18 @@ impl Mode {
             "stopped; the store is as it was"
         );
         ExitCode::SUCCESS
+    }
+
+    /// The release that the next start is, where it is another one. Where it can't be pinned, this one goes on with the
+    /// restored store, and switches then.
+    async fn pin(&self, then: Option<Attempt>) {
+        let Some(attempt) = then else { return };
+        let place = self.place.clone();
+        let pin = move || place.releases.pin(&attempt.to, &place.invoked);
+        let pinned = tokio::task::spawn_blocking(pin).await;
+        if let Ok(Err(e)) = pinned {
+            tracing::error!(event = "rollback_not_pinned", error = %e, "the earlier release could not be pinned");
+        }
     }
 
     /// This program again: its start swaps the store, and is a usual one then.
@@ -233,8 +268,13 @@ async fn by_itself(desk: Desk, config: Config, before: u32) {
     );
 }
 
-fn router(desk: Desk) -> Router {
+fn router(desk: Desk, rollbacks: InRecovery) -> Router {
+    let rollbacks = Router::new()
+        .route("/api/rollback", get(rollback_state).post(rollback))
+        .route("/api/deployments", get(deployments))
+        .with_state(rollbacks);
     Router::new()
+        .merge(rollbacks)
         .route("/health", get(health))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
@@ -287,11 +327,35 @@ async fn ready(State(desk): State<Desk>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, axum::Json(probe)).into_response()
 }
 
+async fn rollback(
+    State(rollbacks): State<InRecovery>,
+    caller: Caller,
+    OptionalJsonBody(request): OptionalJsonBody<RollbackRequest>,
+) -> Result<axum::Json<RollbackAnswer>, ApiFailure> {
+    let begun = rollbacks.request(request, caller.to_string()).await;
+    begun.map(axum::Json).map_err(|why| not_rolled_back(&why))
+}
+
+async fn deployments(
+    State(rollbacks): State<InRecovery>,
+) -> Result<axum::Json<Deployments>, ApiFailure> {
+    list(rollbacks.deployments()).await
+}
+
+async fn rollback_state(
+    State(rollbacks): State<InRecovery>,
+) -> Result<axum::Json<RollbackState>, ApiFailure> {
+    let unreadable = |why: String| ApiFailure::unavailable("rollback_unreadable", why, 60);
+    rollbacks.state().await.map(axum::Json).map_err(unreadable)
+}
+
 async fn refuse(State(desk): State<Desk>, _: Request) -> ApiFailure {
     let why = desk.unusable().unwrap_or_default();
     ApiFailure::unavailable(
         "recovery_mode",
-        format!("recovery mode, only restores are answered: {why}"),
+        format!(
+            "recovery mode, only restores are answered: {why}. Do: deiactl backup list, then deiactl restore ID; or deiactl rollback"
+        ),
         30,
     )
 }

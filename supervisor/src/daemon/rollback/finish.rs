@@ -64,6 +64,9 @@ impl Rollbacks {
     /// Whether the switch, or the restore, was noted: then it has happened by now.
     async fn is_past_the_point(&self, journal: &Journal) -> bool {
         if journal.view.backup_id.is_none() {
+            if own_name().as_deref() == Some(journal.view.to_release.as_str()) {
+                return true;
+            }
             let last = self.0.upgrader.view().last_upgrade;
             return last.is_some_and(|last| last.upgrade_id == journal.switch.id);
         }

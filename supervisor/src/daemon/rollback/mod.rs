@@ -17,11 +17,14 @@
 //! ```
 //!
 //! Whoever is killed in it: the next start reads the journal and goes on. It stays: the release is pinned
-//! (`daemon/upgrade`). What can't be gone on with ends as 'failed' and says what is so now.
+//! (`daemon/upgrade`). What can't be gone on with ends as 'failed' and says what is so now. Where the store can't be used
+//! there is nothing to drain: `in_recovery.rs` with a daemon, `offline.rs` without.
 
+mod choice;
 mod choose;
 mod drive;
 mod finish;
+mod in_recovery;
 mod journal;
 pub mod offline;
 
@@ -36,6 +39,7 @@ use deia::time::Timestamp;
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
+pub use in_recovery::{InRecovery, Place};
 pub use journal::Journal;
 
 use super::command::Command;
@@ -43,7 +47,7 @@ use super::health::Condition;
 use super::home::Home;
 use super::recovery::Desk;
 use super::recovery::desk::Wanted;
-use super::upgrade::{Attempt, Upgrader, own_name};
+use super::upgrade::{Attempt, Findings, Upgrader, own_name};
 use crate::audit::{Actor, Entry};
 
 /// Milliseconds running tasks have where nothing is said.
@@ -182,21 +186,16 @@ impl Rollbacks {
         let plan = match (keep_state, &request.backup_id) {
             (true, _) => None,
             (false, wanted) => Some(
-                self.plan(wanted.as_deref(), choose::deployed_at(&known, &own), by)
-                    .await?,
+                plan(
+                    &self.0.desk,
+                    wanted.as_deref(),
+                    choose::deployed_at(&known, &own),
+                    by,
+                )
+                .await?,
             ),
         };
-        if let Some(plan) = &plan
-            && plan.backup.schema_version > findings.schema_version
-        {
-            return Err(format!(
-                "backup {} has schema {}, which is newer than release {} can read ({}): name an older one with --backup",
-                plan.backup.backup_id,
-                plan.backup.schema_version,
-                chosen.release,
-                findings.schema_version
-            ));
-        }
+        readable(plan.as_ref(), &findings, &chosen.release)?;
         let from = self.0.upgrader.keep_own().await?;
         let now = Timestamp::now();
         let switch = Attempt {
@@ -222,34 +221,6 @@ impl Rollbacks {
         })
     }
 
-    /// What the restore comes to: of the backup that is named, else of the best one that is whole.
-    async fn plan(
-        &self,
-        wanted: Option<&str>,
-        deployed_at: Option<Timestamp>,
-        by: &str,
-    ) -> Result<RestorePlan, String> {
-        let candidates: Vec<String> = match wanted {
-            Some(id) => vec![id.to_owned()],
-            None => {
-                let listed = self.0.desk.list(|_| true, LISTED).await;
-                let listed: Vec<BackupMeta> = listed.map_err(|e| e.to_string())?;
-                let best = choose::backups(&listed, deployed_at).take(TRIED);
-                best.map(|backup| backup.backup_id.clone()).collect()
-            }
-        };
-        let mut why = NO_BACKUP.to_owned();
-        for id in candidates {
-            let wanted = Wanted::Backup(id.clone());
-            let tried = self.0.desk.restore(wanted, true, by.to_owned(), 0).await;
-            match tried {
-                Ok(answer) => return Ok(answer.plan),
-                Err(e) => why = format!("backup {id}: {e}"),
-            }
-        }
-        Err(why)
-    }
-
     async fn deployments(&self) -> Result<(Vec<Deployment>, String), String> {
         let own = own_name().ok_or("this program's own file can't be looked at")?;
         let list = self.0.upgrader.deployments();
@@ -259,11 +230,7 @@ impl Rollbacks {
     }
 
     async fn journal(&self) -> Result<Option<Journal>, String> {
-        let path = self.path();
-        let named = format!("{}", path.display());
-        let read = tokio::task::spawn_blocking(move || Journal::read(&path)).await;
-        let read = read.map_err(|e| e.to_string())?;
-        read.map_err(|e| format!("{named}: {e}"))
+        read(self.path()).await
     }
 
     fn path(&self) -> PathBuf {
@@ -324,6 +291,62 @@ impl Rollbacks {
             tracing::error!(event = "rollback_not_written", rollback_id = id, error = %e, "how the rollback ended could not be written down; it is looked at again at the next start");
         }
     }
+}
+
+/// The rollback under way that this very release is the end of, where there is one. Blocks.
+pub fn come_to(home: &Home) -> Option<Attempt> {
+    // One that can't be read is said by who goes on with it.
+    let journal = Journal::read(&home.rollback_journal()).ok().flatten()?;
+    let is_its_end = !journal.view.step.is_over() && own_name()? == journal.view.to_release;
+    is_its_end.then_some(journal.switch)
+}
+
+/// What the restore comes to: of the backup that is named, else of the best one that is whole.
+async fn plan(
+    desk: &Desk,
+    wanted: Option<&str>,
+    deployed_at: Option<Timestamp>,
+    by: &str,
+) -> Result<RestorePlan, String> {
+    let candidates: Vec<String> = match wanted {
+        Some(id) => vec![id.to_owned()],
+        None => {
+            let listed = desk.list(|_| true, LISTED).await;
+            let listed: Vec<BackupMeta> = listed.map_err(|e| e.to_string())?;
+            let best = choose::backups(&listed, deployed_at).take(TRIED);
+            best.map(|backup| backup.backup_id.clone()).collect()
+        }
+    };
+    let mut why = NO_BACKUP.to_owned();
+    for id in candidates {
+        let wanted = Wanted::Backup(id.clone());
+        let tried = desk.restore(wanted, true, by.to_owned(), 0).await;
+        match tried {
+            Ok(answer) => return Ok(answer.plan),
+            Err(e) => why = format!("backup {id}: {e}"),
+        }
+    }
+    Err(why)
+}
+
+/// Whether the release can read the backup.
+fn readable(plan: Option<&RestorePlan>, findings: &Findings, release: &str) -> Result<(), String> {
+    let Some(plan) = plan.filter(|plan| plan.backup.schema_version > findings.schema_version)
+    else {
+        return Ok(());
+    };
+    Err(format!(
+        "backup {} has schema {}, which is newer than release {release} can read ({}): name an older one with --backup",
+        plan.backup.backup_id, plan.backup.schema_version, findings.schema_version
+    ))
+}
+
+/// The last rollback.
+async fn read(path: PathBuf) -> Result<Option<Journal>, String> {
+    let named = format!("{}", path.display());
+    let read = tokio::task::spawn_blocking(move || Journal::read(&path)).await;
+    let read = read.map_err(|e| e.to_string())?;
+    read.map_err(|e| format!("{named}: {e}"))
 }
 
 /// The same journal, on disk, a step further.

@@ -1,13 +1,16 @@
 //! A rollback without a daemon: the store is swapped and the earlier release pinned, and the next daemon, which is that
 //! release, looks at both and says that it is over.
 
-use deia::api::{BackupMeta, DeployedBy, RestoreAnswer, RollbackStep, RollbackView};
+use std::path::Path;
+
+use deia::api::{BackupMeta, RestoreAnswer, RollbackStep, RollbackView};
 use deia::time::Timestamp;
 
-use super::{Journal, choose, view};
+use super::choice::Choice;
+use super::choose;
 use crate::backup::{Archives, Found};
 use crate::daemon::home::Home;
-use crate::daemon::upgrade::{Attempt, Releases};
+use crate::daemon::upgrade::Releases;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -34,49 +37,32 @@ pub fn roll_back(
     let releases = Releases::new(home.releases());
     let known = releases.deployments().list().map_err(|e| e.to_string())?;
     let last = known.last().ok_or("no release is known to have run here")?;
-    let own = last.release.clone();
-    let is_kept = |release: &str| releases.kept(release).is_some();
-    let chosen = choose::release(&known, &own, wanted.version, is_kept)?;
-    let to = releases.kept(&chosen.release);
-    let to = to.ok_or("the release has just been removed")?;
+    let own = (last.release.clone(), last.version.clone());
+    let choice = Choice::make(&releases, known, own, wanted.version)?;
     let plan = match wanted.keep_state {
         true => None,
         false => Some(verified(
             home,
             wanted.backup,
-            choose::deployed_at(&known, &own),
+            choice.deployed_at(),
             restore,
         )?),
     };
-    let now = Timestamp::now();
     let uid = rustix::process::getuid().as_raw();
-    let switch = Attempt {
-        id: uuid::Uuid::now_v7().to_string(),
-        from: to.clone(),
-        to: to.clone(),
-        pin: true,
-        from_version: last.version.clone(),
-        to_version: chosen.version.clone(),
-        at: now,
-        by: format!("uid {uid} without a daemon"),
-        how: DeployedBy::Rollback,
-    };
     let plan = plan.map(|answer| answer.plan);
-    let mut journal = Journal {
-        view: view(&switch, chosen, &own, plan.as_ref(), now),
-        switch,
-        wait_ms: 0,
-        backup_at: plan.as_ref().map(|plan| plan.backup.timestamp),
-        again: u32::MAX,
-    };
+    let by = format!("uid {uid} without a daemon");
+    let mut journal = choice.journal(plan.as_ref(), choice.to.clone(), by);
+    // The release that is left may not be kept: it is not tried again.
+    journal.again = u32::MAX;
     if wanted.dry_run {
         return Ok(journal.view);
     }
     if let Some(plan) = &plan {
         restore(&plan.backup.backup_id, false)?;
     }
+    // The next daemon's program is this one.
     releases
-        .pin(&to)
+        .pin(&choice.to, Path::new("/proc/self/exe"))
         .map_err(|e| format!("the release can't be pinned: {e}"))?;
     let path = home.rollback_journal();
     let noted = journal.come_to(RollbackStep::Starting, &path);

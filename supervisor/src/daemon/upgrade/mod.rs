@@ -36,7 +36,7 @@ use deia::time::Timestamp;
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-pub use check::{Findings, self_check};
+pub use check::{Findings, Subject, run as look_at, self_check};
 pub use deployments::{Deployments, Ready};
 pub use guard::{GuardArgs, guard};
 pub use handover::{HANDOVER_VARIABLE, Handover, Sockets};

@@ -82,14 +82,14 @@ impl Releases {
         (is_name && path.is_file()).then_some(path)
     }
 
-    /// A kept release is what the next start becomes, by whichever path: until another file is there than the program
-    /// beside this one. Blocks.
+    /// A kept release is what the next start becomes, until another file is at the path the daemon is started by
+    /// (`invoked`). Blocks.
     ///
     /// # Errors
     /// When it is not on disk.
-    pub fn pin(&self, release: &Path) -> io::Result<()> {
-        let invoked = id_of(Path::new("/proc/self/exe"))
-            .ok_or_else(|| io::Error::other("this program's own file can't be looked at"))?;
+    pub fn pin(&self, release: &Path, invoked: &Path) -> io::Result<()> {
+        let invoked = id_of(invoked)
+            .ok_or_else(|| io::Error::other(format!("{} can't be looked at", invoked.display())))?;
         self.change(|ledger| {
             ledger.attempt = None;
             ledger.pin = Some(Pin {

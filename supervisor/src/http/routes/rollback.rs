@@ -24,10 +24,16 @@ pub async fn rollback(
     OptionalJsonBody(request): OptionalJsonBody<RollbackRequest>,
 ) -> Result<Json<RollbackAnswer>, ApiFailure> {
     let begun = api.rollbacks.request(request, actor).await;
-    begun.map(Json).map_err(|why| match &why {
-        NotRolledBack::Busy => ApiFailure::conflict("rollback_under_way", why.to_string()),
-        NotRolledBack::Unfit(_) => ApiFailure::conflict("not_fit", why.to_string()),
-    })
+    begun.map(Json).map_err(|why| not_rolled_back(&why))
+}
+
+/// As it is answered.
+pub fn not_rolled_back(why: &NotRolledBack) -> ApiFailure {
+    let kind = match why {
+        NotRolledBack::Busy => "rollback_under_way",
+        NotRolledBack::Unfit(_) => "not_fit",
+    };
+    ApiFailure::conflict(kind, why.to_string())
 }
 
 /// The last rollback, and how far it is.
