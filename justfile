@@ -25,9 +25,9 @@ soak:
     DEIA_SOAK=1 cargo test --test failpoints -- --nocapture # a release has no failpoints
     DEIA_SOAK=1 cargo test --release --test chaos -- --nocapture
 
-# Debian's package, in `target/debian/`. Needs `cargo install cargo-deb`.
+# Debian's package, in `target/debian/`. Needs `cargo install cargo-deb`. A release is known by the time of its files: the commit's.
 deb:
-    cargo deb --package deia-supervisor
+    SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" cargo deb --package deia-supervisor
 
 # Looks for inputs that break a reader of foreign bytes, guided by coverage; so many seconds for each. See fuzz/README.md.
 fuzz SECONDS='600':

@@ -15,10 +15,9 @@
 
 mod common;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{Machine, on_bare_machine, skipped, wait_until};
+use common::{Machine, install, on_bare_machine, packages, skipped, wait_until};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,29 +28,6 @@ bots:
   - {name: echo, min: 1, backend: {kind: echo}}
   - {name: sh, min: 1, max_concurrent_tasks: 1, backend: {kind: command, argv: [sh], env: [PATH, HOME]}}
 ";
-
-/// The packages, the older one first.
-fn packages() -> Result<[PathBuf; 2], String> {
-    let Some(directory) = std::env::var_os("DEIA_TEST_PACKAGES") else {
-        return Err(
-            "DEIA_TEST_PACKAGES names no directory with packages (.ci/run builds them)".into(),
-        );
-    };
-    let directory = PathBuf::from(directory);
-    let named = |name: &str| {
-        let path = directory.join(name);
-        let found = path.is_file().then_some(path.clone());
-        found.ok_or(format!("{} is not there", path.display()))
-    };
-    Ok([named("deia.deb")?, named("deia-next.deb")?])
-}
-
-fn install(machine: &Machine, package: &str) {
-    // As it is done by hand, and without a terminal to ask on.
-    machine.sh_ok(&format!(
-        "DEBIAN_FRONTEND=noninteractive apt-get install -y -q /root/{package}"
-    ));
-}
 
 #[track_caller]
 fn submit(machine: &Machine, pool: &str, text: &str) -> String {
