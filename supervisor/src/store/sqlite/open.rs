@@ -119,7 +119,7 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, Fault> {
     conn.pragma_update(None, "cache_size", -2_048)?;
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     // One large transaction does not leave a large log behind.
-    conn.pragma_update(None, "journal_size_limit", 16 << 20)?;
+    conn.pragma_update(None, "journal_size_limit", wal::KEPT_BYTES)?;
     conn.pragma_update(None, "foreign_keys", false)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     conn.pragma_update(None, "cell_size_check", true)?;
