@@ -20,6 +20,7 @@ PACKAGES = {
     "s6": "s6-svscan",
     "runit": "runsvdir",
     "supervisor": "supervisord",
+    "wrk": "wrk",
 }
 
 START_TIMEOUT = 30.0
