@@ -22,7 +22,8 @@ soak:
         --test limits --test sandbox --test systemd --test slow_clients --test disk_full --test failing_calls --test clock \
         -- --nocapture
     DEIA_SOAK=1 cargo test --release -p deia-supervisor --lib -- flips sim fuzz --nocapture
-    DEIA_SOAK=1 cargo test --test failpoints -- --nocapture # a release has no failpoints
+    DEIA_SOAK=1 cargo test --no-fail-fast --test failpoints --test restore --test rollback --test external -- --nocapture # a release has no failpoints
+    DEIA_SOAK=1 cargo test -p deia-supervisor --lib -- backup audit --nocapture
     DEIA_SOAK=1 cargo test --release --test chaos -- --nocapture
 
 # Debian's package, in `target/debian/`. Needs `cargo install cargo-deb`. A release is known by the time of its files: the commit's.
