@@ -2,6 +2,9 @@
 //! the while, a backup is made, the next release is installed, the disk damages the store, and one `deiactl rollback` ends
 //! it. Who counts is this test: it notes each acknowledged task, with a hash of its content, before it goes on.
 //!
+//! Shown to fail on a restore that loses one ended task in a hundred, and on one that leaves the checkpoint of the audit
+//! trail where it is.
+//!
 //! `.ci/run` builds the packages and names their directory in `DEIA_TEST_PACKAGES`; without it the test says `SKIPPED`.
 
 #![allow(
