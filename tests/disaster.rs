@@ -24,7 +24,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Http, Machine, SetOnDrop, install, on_bare_machine, packages, skipped, wait_until};
+use common::{
+    Http, Machine, SetOnDrop, install, on_bare_machine, packages, skipped, told, wait_until,
+};
 use deia::client::raw::{Connection, Endpoint};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -346,18 +348,15 @@ fn check(
     let first_dropped = dropped.iter().min().copied().unwrap_or(outage_began);
     let rpo = outage_began.duration_since(first_dropped);
     let said = |name: &str| ended[name].as_f64().unwrap();
-    println!(
-        "RTO {:.1} s, RPO {:.1} s, {} acknowledged, {before} of them before the backup, lost 0; {} after it, dropped",
+    told(&format!(
+        "disaster: RTO {:.1} s, RPO {:.1} s, {} acknowledged, {before} of them before the backup, lost 0; {} after it, dropped; the rollback itself: RTO {:.1} s, RPO {:.1} s",
         rto.as_secs_f64(),
         rpo.as_secs_f64(),
         promised.len(),
-        dropped.len()
-    );
-    println!(
-        "the rollback itself: RTO {:.1} s, RPO {:.1} s",
+        dropped.len(),
         said("rto_seconds"),
         said("rpo_seconds")
-    );
+    ));
     assert!(before > 100 && !dropped.is_empty());
     // It is counted from when tasks were refused, and from when the backup began: never less than what was lost.
     assert!(said("rpo_seconds") >= rpo.as_secs_f64(), "{ended}");

@@ -90,14 +90,20 @@ pub fn print_spread(label: &str, mut times: Vec<Duration>) {
     );
 }
 
-/// Says that a test could not be made here, and why. Past the test harness, which shows what a test prints
-/// only when it fails; `.ci/run` counts the line.
+/// Says that a test could not be made here, and why; `.ci/run` counts the line.
 pub fn skipped(test: &str, why: &str) {
+    told(&format!(
+        "SKIPPED {test}: {}",
+        why.trim().replace('\n', " ")
+    ));
+}
+
+/// Prints a line past the test harness, which shows what a test prints only when it fails.
+pub fn told(line: &str) {
     use std::io::Write as _;
     // In one piece and from the start of a line, whatever other tests are printing.
-    let line = format!("\nSKIPPED {test}: {}\n", why.trim().replace('\n', " "));
     std::io::stdout()
-        .write_all(line.as_bytes())
+        .write_all(format!("\n{line}\n").as_bytes())
         .expect("standard output");
 }
 
