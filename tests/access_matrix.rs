@@ -59,7 +59,8 @@ impl Operation {
 
     /// For everybody: `/health*`, and pages, which hold nothing of the fleet.
     fn is_open(&self) -> bool {
-        let is_page = self.path == "/" || self.path == "/docs" || self.path.starts_with("/assets/");
+        let is_page = ["/", "/docs", "/redoc"].contains(&self.path.as_str())
+            || self.path.starts_with("/assets/");
         self.path == "/health" || self.path.starts_with("/health/") || is_page
     }
 

@@ -8,14 +8,17 @@ use utoipa::{IntoParams, ToSchema};
 use crate::task::{Priority, TaskStatus, TaskType};
 use crate::time::Timestamp;
 
-/// `GET /api/monitoring/queue/status`. Averages are of the last quarter of an hour, null where nothing
-/// was measured in it.
+/// `GET /api/monitoring/queue/status`. Times are of the last quarter of an hour, and 0 where nothing was measured
+/// in it: `status` says that.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({"queue_depth": 2, "scheduled": 0, "running": 4, "oldest_age_seconds": 0.8, "avg_queue_depth_recent": 1.4,
     "avg_queue_wait_ms": 210.5, "p95_queue_wait_ms": 800.0, "p99_queue_wait_ms": 912.0, "avg_execution_time_ms": 1830.0,
     "p95_execution_time_ms": 4100.0, "p99_execution_time_ms": 4700.0, "throughput_tasks_per_minute": 31.2, "measured_tasks": 468,
     "timestamp": "2026-01-31T12:00:00.000000Z"}))]
 pub struct QueueStatus {
+    /// `no_data`, where nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
     /// Tasks that wait for a bot.
     pub queue_depth: u64,
     /// Tasks that wait for their time.
@@ -27,17 +30,17 @@ pub struct QueueStatus {
     /// How many waited, on average over time.
     pub avg_queue_depth_recent: f64,
     /// From the moment a task could be given out to its bot.
-    pub avg_queue_wait_ms: Option<f64>,
+    pub avg_queue_wait_ms: f64,
     /// 95 of 100 waited no longer.
-    pub p95_queue_wait_ms: Option<f64>,
+    pub p95_queue_wait_ms: f64,
     /// 99 of 100 waited no longer.
-    pub p99_queue_wait_ms: Option<f64>,
+    pub p99_queue_wait_ms: f64,
     /// Of an attempt.
-    pub avg_execution_time_ms: Option<f64>,
+    pub avg_execution_time_ms: f64,
     /// 95 of 100 took no longer.
-    pub p95_execution_time_ms: Option<f64>,
+    pub p95_execution_time_ms: f64,
     /// 99 of 100 took no longer.
-    pub p99_execution_time_ms: Option<f64>,
+    pub p99_execution_time_ms: f64,
     /// Tasks that succeeded, per minute.
     pub throughput_tasks_per_minute: f64,
     /// Attempts the times were measured on; the last thousand at most.
@@ -97,8 +100,8 @@ pub struct FailurePattern {
     pub time_of_day: u8,
     /// In the last hour.
     pub failure_count: u64,
-    /// Of the attempts that ended in the last hour; null where only reports of clients are known.
-    pub failure_rate: Option<f64>,
+    /// Share of the attempts that ended in the last hour; 0 where none did, and only reports of clients are known.
+    pub failure_rate: f64,
     /// The last one is no more than five minutes ago.
     pub is_active: bool,
 }
@@ -209,8 +212,8 @@ pub struct ServiceStatus {
     pub endpoints_total: u32,
     /// Failed attempts of those that ended in the last hour, 0-1.
     pub error_rate: f64,
-    /// Of its attempts since the daemon's start; null before the first.
-    pub avg_response_time_ms: Option<f64>,
+    /// Of its attempts since the daemon's start; 0 before the first has ended.
+    pub avg_response_time_ms: f64,
     /// Attempts that ended in the last hour.
     pub attempts_last_hour: u64,
 }

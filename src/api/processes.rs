@@ -105,8 +105,8 @@ pub struct ProcessMetrics {
     pub thread_count: u64,
     /// Open sockets. Null while the fleet is degraded.
     pub open_connections: Option<u64>,
-    /// CPU since the sample before, 0-1 for each processor; null at the first.
-    pub cpu_percent: Option<f64>,
+    /// CPU since the sample before, 0-1 for each processor; at the first sample since its process began.
+    pub cpu_percent: f64,
     /// The same as `file_descriptors`.
     pub num_fds: Option<u64>,
 }

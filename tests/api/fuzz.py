@@ -79,7 +79,6 @@ def fuzz(home, seconds):
         "--seed", "7",
         "--continue-on-failure",
         "--request-timeout", "20",
-        "--exclude-tag", "not built yet",
         "--warnings", "off",
         "--no-color",
     ]

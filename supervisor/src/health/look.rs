@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deia_worker::tree::{Identity, children_of};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::daemon::vitals::Vitals;
 use crate::usage::{HostProbe, HostUse};
@@ -25,6 +26,13 @@ pub struct Look {
     pub disk: Option<DiskUse>,
     /// The bots that have a process.
     pub bots: BTreeMap<Arc<str>, BotUse>,
+}
+
+impl BotUse {
+    /// What people are shown as its CPU: of late, and at the first look since it began.
+    pub fn shown_cpu(&self) -> f64 {
+        self.cpu.unwrap_or(self.cpu_of_life)
+    }
 }
 
 /// A file system.
@@ -55,6 +63,8 @@ pub struct BotUse {
     pub connections: Option<u64>,
     /// CPU since the look before, of one processor; `None` at the first.
     pub cpu: Option<f64>,
+    /// CPU since the bot's own process began, of one processor.
+    pub cpu_of_life: f64,
     /// Resident memory as a share of the host's.
     pub memory: f64,
 }
@@ -176,10 +186,21 @@ fn measure(pid: u32, detail: bool, host: &HostUse) -> Option<(BotUse, Vec<(Ident
             *used.connections.get_or_insert(0) += sockets;
         }
     }
+    if let Some((own, _)) = ticks.first() {
+        let spent: u64 = ticks.iter().map(|(_, ticks)| ticks).sum();
+        used.cpu_of_life = spent as f64 / ticks_since(own.started).max(1.0);
+    }
     if host.memory_total > 0 {
         used.memory = used.rss_bytes as f64 / host.memory_total as f64;
     }
     Some((used, ticks))
+}
+
+/// Clock ticks since a moment that is told in ticks since the host's start, as the kernel tells the start of a process.
+fn ticks_since(moment: u64) -> f64 {
+    let up = clock_gettime(ClockId::Boottime);
+    let up = up.tv_sec as f64 + up.tv_nsec as f64 / 1e9;
+    up * rustix::param::clock_ticks_per_second() as f64 - moment as f64
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -272,6 +293,8 @@ mod tests {
         assert!(me.processes >= 2 && me.rss_bytes > 100_000, "{me:?}");
         assert!(me.descriptors.unwrap() >= 3 && me.cpu.is_none(), "{me:?}");
         assert!(me.memory > 0.0 && first.disk.unwrap().total > 0);
+        assert!((0.0..64.0).contains(&me.cpu_of_life), "{me:?}");
+        assert_eq!(me.shown_cpu(), me.cpu_of_life);
         let too_soon = looker.look(&roots, true, begun);
         assert_eq!(too_soon.bots["me"].cpu, None);
         while begun.elapsed() < APART {
@@ -279,6 +302,8 @@ mod tests {
         }
         let second = looker.look(&roots, true, Instant::now()).bots["me"];
         assert!(second.cpu.unwrap() > 0.05, "{second:?}");
+        assert_eq!(Some(second.shown_cpu()), second.cpu);
+        assert!(second.cpu_of_life > 0.0, "{second:?}");
         let root_only = looker.look(&roots, false, Instant::now() + APART).bots["me"];
         assert_eq!((root_only.processes, root_only.descriptors), (1, None));
         child.kill().unwrap();

@@ -75,8 +75,8 @@ pub struct BotPoint {
     pub at: Timestamp,
     /// Resident memory of all its processes, in bytes.
     pub rss_bytes: u64,
-    /// CPU, of one processor.
-    pub cpu: Option<f64>,
+    /// CPU, of one processor: since the look before, at the first one since it began.
+    pub cpu: f64,
 }
 
 /// What is off for a while, as it is shown.
@@ -253,7 +253,7 @@ impl Observations {
             line.points.push_back(BotPoint {
                 at: sample.at,
                 rss_bytes: used.rss_bytes,
-                cpu: used.cpu,
+                cpu: used.shown_cpu(),
             });
         }
         seen.latest = Some(Arc::new(sample));

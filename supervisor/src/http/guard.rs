@@ -296,7 +296,7 @@ pub fn is_health(path: &str) -> bool {
 
 /// Pages and their scripts: the same for everybody, so that a browser gets far enough to ask for a token.
 pub fn is_page(path: &str) -> bool {
-    matches!(path, "/" | "/docs") || path.starts_with("/assets/")
+    matches!(path, "/" | "/docs" | "/redoc") || path.starts_with("/assets/")
 }
 
 /// The host in `host[:port]`, without brackets and final dot; `None` where it is not of that form.

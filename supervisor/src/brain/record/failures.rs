@@ -181,7 +181,7 @@ fn pattern(
         bot_id: (kind == "bot").then(|| name.to_owned()),
         time_of_day: hour_of(newest.wall),
         failure_count,
-        failure_rate: (ends > 0).then(|| (seen as f64 / ends as f64).min(1.0)),
+        failure_rate: (seen as f64 / ends.max(1) as f64).min(1.0),
         is_active: now.saturating_sub(newest.at) <= CASCADE,
     })
 }

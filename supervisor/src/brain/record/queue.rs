@@ -18,7 +18,9 @@ const SEVERE: f64 = 4.0;
 
 /// `GET /api/monitoring/queue/status`.
 pub fn status(record: &Record, standing: &Standing, now: Millis, wall: Timestamp) -> QueueStatus {
-    let (waits, runs) = (record.waits.spread(now), record.runs.spread(now));
+    let (waited, ran) = (record.waits.spread(now), record.runs.spread(now));
+    let is_measured = waited.is_some() || ran.is_some();
+    let (waits, runs) = (waited.unwrap_or_default(), ran.unwrap_or_default());
     // A daemon that has just started is not judged by a quarter of an hour.
     let span = RECENT.min(now).max(1);
     let (depth, succeeded) =
@@ -32,19 +34,20 @@ pub fn status(record: &Record, standing: &Standing, now: Millis, wall: Timestamp
                 )
             });
     QueueStatus {
+        status: (!is_measured).then(|| "no_data".to_owned()),
         queue_depth: standing.waiting,
         scheduled: standing.scheduled,
         running: standing.running,
         oldest_age_seconds: standing.oldest_seconds,
         avg_queue_depth_recent: depth as f64 / span as f64,
-        avg_queue_wait_ms: waits.map(|spread| spread.avg),
-        p95_queue_wait_ms: waits.map(|spread| spread.p95),
-        p99_queue_wait_ms: waits.map(|spread| spread.p99),
-        avg_execution_time_ms: runs.map(|spread| spread.avg),
-        p95_execution_time_ms: runs.map(|spread| spread.p95),
-        p99_execution_time_ms: runs.map(|spread| spread.p99),
+        avg_queue_wait_ms: waits.avg,
+        p95_queue_wait_ms: waits.p95,
+        p99_queue_wait_ms: waits.p99,
+        avg_execution_time_ms: runs.avg,
+        p95_execution_time_ms: runs.p95,
+        p99_execution_time_ms: runs.p99,
         throughput_tasks_per_minute: succeeded as f64 * 60_000.0 / span.max(60_000) as f64,
-        measured_tasks: runs.map_or(0, |spread| spread.count as u64),
+        measured_tasks: runs.count as u64,
         timestamp: wall,
     }
 }
@@ -52,13 +55,13 @@ pub fn status(record: &Record, standing: &Standing, now: Millis, wall: Timestamp
 /// `GET /api/monitoring/queue/bottlenecks`.
 pub fn bottlenecks(status: &QueueStatus) -> Vec<Bottleneck> {
     let mut found = Vec::new();
-    let mut look = |kind: &str, avg: Option<f64>, limit: f64, p99: Option<f64>, text: &str| {
-        let Some(avg) = avg.filter(|avg| *avg > limit) else {
+    let mut look = |kind: &str, avg: f64, limit: f64, p99: f64, text: &str| {
+        if avg <= limit {
             return;
-        };
+        }
         let metrics: BTreeMap<String, f64> = [
             (format!("avg_{kind}_ms"), avg),
-            (format!("p99_{kind}_ms"), p99.unwrap_or(avg)),
+            (format!("p99_{kind}_ms"), p99),
             ("limit_ms".to_owned(), limit),
             ("queue_depth".to_owned(), status.queue_depth as f64),
         ]

@@ -15,7 +15,7 @@ pub const RECENT: Millis = 15 * 60_000;
 pub struct Recent(VecDeque<(Millis, u64)>);
 
 /// What they come to, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Spread {
     /// How many.
     pub count: usize,

@@ -53,8 +53,7 @@ function operation(path, method, op) {
   const name = method.toUpperCase();
   const scope = op['x-scope'] || '?';
   const head = el('summary', {}, el('span', { class: `method ${name === 'GET' ? 'GET' : 'POST'}` }, name), el('code', {}, path),
-    el('span', { class: 'dim' }, op.summary || ''), el('span', { class: 'badge dim' }, scope),
-    op['x-not-implemented'] ? el('span', { class: 'badge warn' }, 'not built yet') : null);
+    el('span', { class: 'dim' }, op.summary || ''), el('span', { class: 'badge dim' }, scope));
   const details = el('details', { class: 'operation' }, head);
   details.dataset.words = `${name} ${path} ${op.summary || ''} ${scope} ${(op.tags || []).join(' ')}`.toLowerCase();
   // Made when it is opened: the whole document at once is slow.

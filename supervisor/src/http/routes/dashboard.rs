@@ -12,6 +12,7 @@ use deia::api::{
 };
 use deia::config::{Config, FeatureFlags};
 use deia::time::Timestamp;
+use serde::Serialize;
 
 use super::{Api, Shared};
 use crate::audit::Actor;
@@ -25,10 +26,25 @@ use crate::http::extract::{OptionalJsonBody, PathArgs, QueryArgs};
     (status = 200, body = DashboardHealth),
     (status = 503, body = deia::api::ApiError, description = "The daemon has just started and has seen nothing yet, or is stopping"),
 ))]
-pub async fn health(State(api): State<Shared>) -> Result<Response, ApiFailure> {
+pub async fn health(State(api): State<Shared>) -> Result<Json<Shown>, ApiFailure> {
+    shown(&api).await.map(Json)
+}
+
+/// The fleet's health, or why there is nothing to be said of it.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Shown {
+    /// From the last sample.
+    Health(Box<DashboardHealth>),
+    /// Health monitoring is off.
+    Disabled(HealthDisabled),
+}
+
+/// The last sample; where there is none yet, it is taken.
+pub(super) async fn shown(api: &Shared) -> Result<Shown, ApiFailure> {
     let config = api.config.current();
     if !config.feature_flags.health_monitoring_enabled {
-        return Ok(Json(disabled(&config)).into_response());
+        return Ok(Shown::Disabled(disabled(&config)));
     }
     let observations = api.health.observations();
     if observations.latest().is_none() {
@@ -111,7 +127,7 @@ pub async fn health(State(api): State<Shared>) -> Result<Response, ApiFailure> {
             oldest_seconds: sample.vitals.oldest_seconds,
             status: word(queue),
         },
-        services: services(&api, &config),
+        services: services(api, &config),
         alerts: AlertCounts {
             active: total,
             critical,
@@ -123,7 +139,7 @@ pub async fn health(State(api): State<Shared>) -> Result<Response, ApiFailure> {
         metrics,
         active_alerts: active,
     };
-    Ok(Json(answer).into_response())
+    Ok(Shown::Health(Box::new(answer)))
 }
 
 /// Without figures: looks and judges now. With figures: says what they would come to; nothing of it is

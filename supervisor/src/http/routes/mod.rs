@@ -263,6 +263,7 @@ fn all() -> ScopedRouter<Shared> {
         .routes(routes!(health::ready))
         .routes(routes!(pages::dashboard))
         .routes(routes!(pages::docs))
+        .routes(routes!(pages::redoc))
         .routes(routes!(pages::asset));
     let read = OpenApiRouter::new()
         .routes(routes!(status::status))

@@ -11,7 +11,7 @@ use deia::bot::Actual;
 use deia::time::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::Shared;
+use super::{Shared, dashboard, processes};
 use crate::brain::record::day::MINUTE;
 use crate::brain::record::{failures, queue};
 use crate::daemon::command::{Command, Observed};
@@ -87,7 +87,8 @@ fn service(observed: &Observed, bot: &BotView) -> ServiceStatus {
         endpoints_healthy: u32::try_from(well).unwrap_or(0),
         endpoints_total: 3,
         error_rate: failures as f64 / ends.max(1) as f64,
-        avg_response_time_ms: avg.map(|known| known.ran as f64 / 1000.0 / known.runs as f64),
+        avg_response_time_ms: avg
+            .map_or(0.0, |known| known.ran as f64 / 1000.0 / known.runs as f64),
         attempts_last_hour: ends,
     }
 }
@@ -162,32 +163,42 @@ pub async fn snapshot(State(api): State<Shared>) -> Result<Json<Value>, ApiFailu
     );
     let system: Map<String, Value> = bots
         .iter()
-        .map(|bot| (bot.id.clone(), process(bot)))
+        .map(|bot| (bot.id.clone(), process(&api, bot)))
         .collect();
-    let condition = api.condition.borrow().clone();
-    let reasons = condition.reasons(api.config.degraded());
     Ok(Json(json!({
         "timestamp": wall,
         "system": system,
         "queues": queues,
         "api": status_of(&api, &seen, &bots),
         "failures": failed,
-        "health": {
-            "status": if reasons.is_empty() { "ok" } else { "degraded" },
-            "reasons": reasons,
-        },
+        "health": health(&api).await?,
     })))
 }
 
-fn process(bot: &BotView) -> Value {
-    json!({
+/// A bot as it is now, with what was last seen of its processes.
+fn process(api: &Shared, bot: &BotView) -> Value {
+    let mut shown = object(&json!({
         "bot_id": bot.id,
-        "status": if matches!(bot.actual, Actual::Ready | Actual::Busy) { "healthy" } else { "warning" },
         "actual": bot.actual,
         "pid": bot.pid,
         "memory_mb": bot.memory_bytes.map(|bytes| bytes as f64 / 1_048_576.0),
         "cpu_percent": bot.cpu_percent,
-    })
+    }));
+    shown.extend(object(&processes::health(api, &bot.id)));
+    Value::Object(shown)
+}
+
+/// The dashboard's figures, with what `/health` says.
+async fn health(api: &Shared) -> Result<Value, ApiFailure> {
+    let mut shown = object(&dashboard::shown(api).await?);
+    let condition = api.condition.borrow().clone();
+    let reasons = condition.reasons(api.config.degraded());
+    // Where health monitoring is off, that is what there is to be said.
+    shown
+        .entry("status")
+        .or_insert_with(|| json!(if reasons.is_empty() { "ok" } else { "degraded" }));
+    shown.insert("reasons".into(), json!(reasons));
+    Ok(Value::Object(shown))
 }
 
 /// What was, minute by minute (`queue`, `api`), one by one (`failures`), or as it was sampled (`process`,

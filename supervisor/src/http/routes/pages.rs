@@ -50,6 +50,14 @@ pub async fn docs() -> Response {
     page(HTML, include_str!("../assets/docs.html"))
 }
 
+/// The same, where the original had another page of it.
+#[utoipa::path(get, path = "/redoc", tag = "pages", responses(
+    (status = 200, body = String, content_type = "text/html", description = "A page; it needs nothing from elsewhere"),
+))]
+pub async fn redoc() -> Response {
+    docs().await
+}
+
 /// A script or a style of the pages.
 #[utoipa::path(get, path = "/assets/{name}", tag = "pages", params(("name" = String, Path)), responses(
     (status = 200, body = String, content_type = "text/javascript"),

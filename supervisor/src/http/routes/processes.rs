@@ -109,7 +109,8 @@ fn belongs(pid: u32, own: u32) -> bool {
     pid == own || matches!(found, Ok(Ancestry::Descendant(_)))
 }
 
-fn health(api: &Api, bot: &str) -> ProcessHealth {
+/// What is known of one bot's processes.
+pub(super) fn health(api: &Api, bot: &str) -> ProcessHealth {
     let observations = api.health.observations();
     let sample = observations.latest();
     let used = sample.as_ref().and_then(|sample| sample.look.bots.get(bot));
@@ -161,7 +162,7 @@ fn seen(bot: &str, sample: &Sample, used: &BotUse, line: &MemoryLine) -> SeenPro
             file_descriptors: used.descriptors,
             thread_count: used.threads,
             open_connections: used.connections,
-            cpu_percent: used.cpu.map(rounded),
+            cpu_percent: rounded(used.shown_cpu()),
             num_fds: used.descriptors,
         },
         memory_trend,
