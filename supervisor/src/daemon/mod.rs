@@ -7,6 +7,7 @@ mod estate;
 pub mod health;
 pub mod home;
 pub mod intake;
+mod leave;
 mod reap;
 pub mod recovery;
 pub mod reload;

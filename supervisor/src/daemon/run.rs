@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::home::{Home, HomeLock};
+use super::leave::Daemon;
 use super::recovery::mode::Mode;
 use super::reload;
 use super::rollback::Place;
-use super::start::{self, Begin, Daemon, NoStart};
+use super::start::{self, Begin, NoStart};
 use super::upgrade::{self, AtStart, Handover, Releases, at_start, go_back, invoked_path};
 use crate::backup::restore::{self, Journal, Phase};
 use crate::fleet::{sessions, strays};

@@ -1,26 +1,25 @@
-//! The daemon put together, and its end.
+//! The daemon put together.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use deia::config::{Config, Http};
 use deia::time::Timestamp;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 
-use super::command::{Command, MAX_COMMANDS};
-use super::engine::{Ended, Engine, Parts};
+use super::command::MAX_COMMANDS;
+use super::engine::{Engine, Parts};
 use super::home::{Home, HomeLock};
+use super::leave::{self, Daemon, Successor};
 use super::recovery::last_end::LastEnd;
 use super::recovery::{self as recovering, Desk, desk, last_end};
 use super::rollback::{self, Rollbacks};
 use super::sockets::{Listeners, resume};
-use super::upgrade::{self, Departure, Handover, Plan, Releases, Upgrader};
+use super::upgrade::{self, Handover, Releases, Upgrader};
 use super::validation::Validation;
 use super::{deployed, estate, health, reload, service as manager, signals};
 use crate::audit::{self, Keeper};
@@ -37,13 +36,11 @@ use crate::fleet::proof::FleetKey;
 use crate::fleet::results::Results;
 use crate::fleet::sessions::{self, Programs, Sessions};
 use crate::fleet::spawn::Spawner;
-use crate::fleet::strays::{self, Strays};
+use crate::fleet::strays::Strays;
 use crate::fleet::{MAX_EVENTS, confinement};
 use crate::health as monitor;
 use crate::hive;
-use crate::http::accept::{
-    Edge, EdgeLimits, Resumed, ServerHandle, serve_admin, serve_programs, serve_tcp,
-};
+use crate::http::accept::{Edge, EdgeLimits, Resumed, serve_admin, serve_programs, serve_tcp};
 use crate::http::guard::{Books, Guard};
 use crate::http::lasting::Lasting;
 use crate::http::meter::HttpMeter;
@@ -53,28 +50,10 @@ use crate::http::tls::Certificate;
 use crate::logs::LogHandle;
 use crate::settings::Settings;
 use crate::sigmask;
+use crate::store::Store;
 use crate::store::sqlite::{OpenError, SqliteStore};
-use crate::store::{Store, StoreError};
 use crate::tokens::TokenBook;
 use crate::usage::Usage;
-
-/// The store can't be trusted any more: a new start recovers.
-const EXIT_STORE: u8 = 70;
-
-/// Neither the new release nor this one could be executed.
-const EXIT_NO_RELEASE: u8 = 71;
-
-/// Requests in flight may take this long at the end.
-const HTTP_GRACE: Duration = Duration::from_secs(2);
-
-/// ... and before another process goes on with their connections.
-const YIELD_GRACE: Duration = Duration::from_secs(10);
-
-/// A signal that has just come is acted on within this.
-const SIGNAL_SETTLES: Duration = Duration::from_millis(20);
-
-/// What killed bots left behind is looked for at most this long at the end.
-const STRAYS_GRACE: Duration = Duration::from_secs(2);
 
 /// Transactions whose outcomes may wait for the main loop.
 const MAX_COMMITTED: usize = 64;
@@ -129,32 +108,6 @@ fn is_unusable(error: &OpenError) -> bool {
         OpenError::NotAStore { .. } | OpenError::Damaged { .. } | OpenError::TooNew { .. } => true,
         OpenError::InUse { .. } | OpenError::Io { .. } | OpenError::Engine { .. } => false,
     }
-}
-
-/// A daemon that runs.
-pub(super) struct Daemon {
-    home: Home,
-    lock: HomeLock,
-    listeners: Listeners,
-    engine: JoinHandle<Result<Ended, StoreError>>,
-    tcp: ServerHandle,
-    admin: ServerHandle,
-    programs: ServerHandle,
-    accepts: JoinHandle<()>,
-    store: Arc<dyn Store>,
-    keeper: Keeper,
-    tokens: Arc<TokenBook>,
-    commands: mpsc::Sender<Command>,
-    notifier: Option<manager::Notifier>,
-    pids: BotPids,
-    fleet: Arc<str>,
-    releases: Releases,
-    invoked: PathBuf,
-    arguments: Vec<OsString>,
-    plans: mpsc::Receiver<Plan>,
-    restores: mpsc::Receiver<desk::Ready>,
-    leaving: watch::Sender<bool>,
-    stops: watch::Receiver<u32>,
 }
 
 /// Puts a daemon together; it is ready when this returns.
@@ -505,27 +458,32 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     Ok(Daemon {
         home,
-        lock,
-        listeners,
         engine,
-        tcp,
-        admin,
-        programs,
-        accepts,
+        commands: commands_to,
         store,
         keeper,
         tokens,
-        commands: commands_to,
-        notifier,
-        pids,
         fleet,
-        releases,
-        invoked,
-        arguments,
+        pids: pids.clone(),
         plans,
         restores,
-        leaving,
-        stops,
+        accepts,
+        edge: leave::Edge {
+            tcp,
+            admin,
+            programs,
+            leaving,
+        },
+        successor: Successor {
+            listeners,
+            lock,
+            notifier,
+            pids,
+            releases,
+            invoked,
+            arguments,
+            stops,
+        },
     })
 }
 
@@ -580,260 +538,4 @@ async fn became_ready(releases: &Releases, invoked: &Path, handed_over: bool) {
 fn edge_limits(http: &Http) -> EdgeLimits {
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     EdgeLimits::from(http).within_open_files(open_files.unwrap_or(u64::MAX))
-}
-
-impl Daemon {
-    /// Serves until it is told to end.
-    pub(super) async fn run_to_end(mut self, log: &LogHandle) -> ExitCode {
-        tokio::select! {
-            ended = &mut self.engine => self.end(ended).await,
-            Some(plan) = self.plans.recv() => self.depart(plan, log).await,
-            Some(ready) = self.restores.recv() => self.restore(ready, log).await,
-        }
-    }
-
-    /// Becomes another release. Returns only when it could not, and neither this one again.
-    async fn depart(self, plan: Plan, log: &LogHandle) -> ExitCode {
-        tracing::info!(event = "upgrade_switching", to = plan.attempt.to_version, path = %plan.attempt.to.display(), "switching to another release");
-        self.leaving.send_replace(true);
-        // Who dials the bots' socket from now on waits for the next process; and who was let in is served.
-        self.accepts.abort();
-        let (tcp, admin, programs) = tokio::join!(
-            self.tcp.give_back(YIELD_GRACE),
-            self.admin.give_back(YIELD_GRACE),
-            self.programs.shutdown(YIELD_GRACE)
-        );
-        let cut = tcp.1.cut + admin.1.cut + programs.cut;
-        if cut > 0 {
-            tracing::warn!(
-                event = "upgrade_cut",
-                connections = cut,
-                "connections did not come to an end of what they were doing and were cut"
-            );
-        }
-        self.tokens.save_uses().await;
-        // It may be ending by itself: then it does not want to know.
-        let _ = self.commands.send(Command::Leave).await;
-        let ended = self.engine.await;
-        if !matches!(ended, Ok(Ok(Ended::Left))) {
-            self.keeper.finish().await;
-            return finish(ended, self.store, &self.home, &self.pids, &self.fleet).await;
-        }
-        self.keeper.finish().await;
-        deia::failpoint!("upgrade.left");
-        let store = self.store;
-        // A panic in it was reported by the runtime; what was acknowledged is on disk.
-        drop(tokio::task::spawn_blocking(move || store.close()).await);
-        deia::failpoint!("upgrade.closed");
-        let sockets = match self.listeners.sockets(&self.lock) {
-            Ok(sockets) => sockets,
-            Err(e) => {
-                tracing::error!(event = "upgrade_failed", error = %e, "the listeners can't be handed over; ending, to be started again");
-                return ExitCode::from(EXIT_NO_RELEASE);
-            }
-        };
-        if let Some(notifier) = &self.notifier {
-            // What comes takes as long as a start.
-            notifier.tell(&[sd_notify::NotifyState::Watchdog]);
-        }
-        log.flush();
-        let mut departure = Departure {
-            handover: Handover {
-                sockets,
-                tcp: tcp.0,
-                admin: admin.0,
-                invoked: self.invoked,
-                arguments: self.arguments,
-                guard: None,
-            },
-            attempt: plan.attempt,
-            releases: self.releases,
-            pids: self.pids,
-        };
-        let prepared = departure.prepare();
-        // From here on nothing is started, which would take signals again for a moment.
-        sigmask::block();
-        // A stop that came since the main loop ended has met nobody.
-        tokio::time::sleep(SIGNAL_SETTLES).await;
-        if *self.stops.borrow() > 0 {
-            sigmask::pass_on_stop();
-        }
-        let error = match prepared {
-            Ok(()) => departure.depart(),
-            Err(e) => departure.stay(&format!("its ledger: {e}")),
-        };
-        tracing::error!(event = "upgrade_failed", error = %error, "no release can be executed; ending, to be started again");
-        ExitCode::from(EXIT_NO_RELEASE)
-    }
-
-    /// Stops the fleet, notes the restore and executes itself: the next start swaps the store before it opens it. Returns
-    /// only when it could not.
-    async fn restore(self, ready: desk::Ready, log: &LogHandle) -> ExitCode {
-        let desk::Ready { staged, then } = ready;
-        self.leaving.send_replace(true);
-        let (tcp, admin, programs) = tokio::join!(
-            self.tcp.give_back(YIELD_GRACE),
-            self.admin.give_back(YIELD_GRACE),
-            self.programs.shutdown(YIELD_GRACE)
-        );
-        let cut = tcp.1.cut + admin.1.cut + programs.cut;
-        if cut > 0 {
-            tracing::warn!(
-                event = "restore_cut",
-                connections = cut,
-                "connections did not come to an end of what they were doing and were cut"
-            );
-        }
-        // It may be ending by itself: then it does not want to know.
-        let _ = self.commands.send(Command::StopToGoOn).await;
-        let ended = self.engine.await;
-        self.accepts.abort();
-        self.keeper.finish().await;
-        if !matches!(ended, Ok(Ok(Ended::Stopped))) {
-            return finish(ended, self.store, &self.home, &self.pids, &self.fleet).await;
-        }
-        let (store, pids, fleet) = (self.store, self.pids.clone(), self.fleet.clone());
-        let (home, id) = (self.home.clone(), staged.restore_id().to_owned());
-        let noted = tokio::task::spawn_blocking(move || {
-            strays::end_all(&pids, &fleet, STRAYS_GRACE);
-            store.close();
-            staged.commit(&home)
-        });
-        let mut is_noted = false;
-        match noted.await {
-            Ok(Ok(_)) => {
-                is_noted = true;
-                tracing::warn!(
-                    event = "restore_noted",
-                    restore_id = id,
-                    "the store is swapped at the start that follows now"
-                );
-            }
-            Ok(Err(why)) => {
-                tracing::error!(
-                    event = "restore_failed",
-                    restore_id = id,
-                    reason = why,
-                    "the restore could not be noted: going on as before"
-                );
-            }
-            Err(_) => {
-                tracing::error!(
-                    event = "restore_failed",
-                    restore_id = id,
-                    "going on as before"
-                );
-            }
-        }
-        let sockets = match self.listeners.sockets(&self.lock) {
-            Ok(sockets) => sockets,
-            Err(e) => {
-                tracing::error!(event = "restore_restarts", error = %e, "the listeners can't be handed over; ending, to be started again");
-                return ExitCode::from(EXIT_NO_RELEASE);
-            }
-        };
-        if let Some(notifier) = &self.notifier {
-            // What comes takes as long as a start.
-            notifier.tell(&[sd_notify::NotifyState::Watchdog]);
-        }
-        log.flush();
-        let handover = Handover {
-            sockets,
-            tcp: tcp.0,
-            admin: admin.0,
-            invoked: self.invoked,
-            arguments: self.arguments,
-            guard: None,
-        };
-        let then = then.filter(|_| is_noted);
-        let mut handover = Some(handover);
-        let departure = then.and_then(|attempt| {
-            let mut departure = Departure {
-                handover: handover.take()?,
-                attempt,
-                releases: self.releases.clone(),
-                pids: self.pids.clone(),
-            };
-            let prepared = departure.prepare();
-            Some((departure, prepared))
-        });
-        sigmask::block();
-        // A stop that came since the main loop ended has met nobody.
-        tokio::time::sleep(SIGNAL_SETTLES).await;
-        if *self.stops.borrow() > 0 {
-            sigmask::pass_on_stop();
-        }
-        if let Some((departure, prepared)) = departure {
-            let error = match prepared {
-                Ok(()) => departure.depart(),
-                Err(e) => departure.stay(&format!("its ledger: {e}")),
-            };
-            tracing::error!(event = "upgrade_failed", error = %error, "no release can be executed; ending, to be started again");
-            return ExitCode::from(EXIT_NO_RELEASE);
-        }
-        let Err(e) = upgrade::become_again(handover.as_ref(), &self.pids);
-        tracing::error!(event = "restore_restarts", error = %e, "this program can't be executed again; ending, to be started again");
-        ExitCode::from(EXIT_NO_RELEASE)
-    }
-
-    async fn end(self, ended: EngineEnd) -> ExitCode {
-        tokio::join!(
-            self.tcp.shutdown(HTTP_GRACE),
-            self.admin.shutdown(HTTP_GRACE),
-            self.programs.shutdown(HTTP_GRACE)
-        );
-        self.keeper.finish().await;
-        self.tokens.save_uses().await;
-        finish(ended, self.store, &self.home, &self.pids, &self.fleet).await
-    }
-}
-
-type EngineEnd = Result<Result<Ended, StoreError>, tokio::task::JoinError>;
-
-/// What is left to be done when nothing is served any more.
-async fn finish(
-    ended: EngineEnd,
-    store: Arc<dyn Store>,
-    home: &Home,
-    pids: &BotPids,
-    fleet: &Arc<str>,
-) -> ExitCode {
-    deia::failpoint!("stop.ended");
-    let (pids, fleet) = (pids.clone(), fleet.clone());
-    let closed = tokio::task::spawn_blocking(move || {
-        strays::end_all(&pids, &fleet, STRAYS_GRACE);
-        store.close();
-    })
-    .await;
-    deia::failpoint!("stop.closed");
-    for socket in [home.bots_socket(), home.admin_socket()] {
-        // One that is left over is replaced at the next start.
-        let _ = std::fs::remove_file(socket);
-    }
-    match (ended, closed) {
-        (Ok(Ok(Ended::Stopped | Ended::Left)), Ok(())) => {
-            let home = home.clone();
-            let marked = tokio::task::spawn_blocking(move || last_end::mark(&home, "stop"));
-            if let Ok(Err(e)) = marked.await {
-                tracing::warn!(event = "recovery_marker_not_written", error = %e, "that this was no crash could not be written; the next start will take it for one");
-            }
-            tracing::info!(
-                event = "drain_completed",
-                "deia has stopped; nothing that was accepted is lost"
-            );
-            ExitCode::SUCCESS
-        }
-        (Ok(Ok(Ended::StoreBroken(why))), _) => {
-            tracing::error!(event = "store_broken", error = %why, "the store can't be trusted any more; start deia again to recover");
-            ExitCode::from(EXIT_STORE)
-        }
-        (Ok(Err(e)), _) => {
-            tracing::error!(event = "store_failed", error = %e, "the store could not be read");
-            ExitCode::from(EXIT_STORE)
-        }
-        (Err(e), _) | (_, Err(e)) => {
-            tracing::error!(event = "main_loop_failed", error = %e, "a fault of the daemon ended its main loop");
-            ExitCode::FAILURE
-        }
-    }
 }
