@@ -15,7 +15,7 @@ demo *ARGS:
 test *ARGS='--workspace':
     cargo test {{ ARGS }}
 
-# The fault tests at full size (docs/PERFORMANCE.md names them), half an hour of chaos last: about an hour.
+# The fault tests at full size (docs/PERFORMANCE.md names them), half an hour of chaos and an hour of fuzzing last: about two hours.
 soak:
     DEIA_SOAK=1 cargo test --release --workspace --no-fail-fast \
         --test crash --test power --test adoption --test ends --test upgrade --test pid_reuse --test starved \
@@ -25,6 +25,7 @@ soak:
     DEIA_SOAK=1 cargo test --no-fail-fast --test failpoints --test restore --test rollback --test external -- --nocapture # a release has no failpoints
     DEIA_SOAK=1 cargo test -p deia-supervisor --lib -- backup audit --nocapture
     DEIA_SOAK=1 cargo test --release --test chaos -- --nocapture
+    fuzz/run 600
 
 # Debian's package, in `target/debian/`. Needs `cargo install cargo-deb`. A release is known by the time of its files: the commit's.
 deb:
@@ -32,11 +33,7 @@ deb:
 
 # Looks for inputs that break a reader of foreign bytes, guided by coverage; so many seconds for each. See fuzz/README.md.
 fuzz SECONDS='600':
-    cd fuzz && for target in wire config request task_file ledger; do \
-        mkdir -p work/$target && \
-        RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none --fuzz-dir . $target work/$target corpus/$target -- \
-            -max_total_time={{ SECONDS }} -timeout=1 -max_len=8192 || exit 1; \
-    done
+    fuzz/run {{ SECONDS }}
 
 # Formatting, lints and shell scripts.
 lint:

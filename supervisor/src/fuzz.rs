@@ -19,6 +19,7 @@ use deia::wire::{self, Bootstrap, ToSupervisor, ToWorker};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::backup;
 use crate::brain::content;
 use crate::brain::demand::Demand;
 use crate::daemon::intake::intake;
@@ -27,16 +28,17 @@ use crate::http::error::ApiFailure;
 use crate::http::extract::{parse_body, parse_query};
 use crate::http::fields::Fields;
 
-/// A reader. Archives join it with the reader of backups.
+/// A reader.
 pub type Target = fn(&[u8]);
 
 /// Every one, by the name of its corpus in `fuzz/corpus/`.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("wire", wire_frame),
     ("config", configuration),
     ("request", request),
     ("task_file", task_file),
     ("ledger", ledger),
+    ("archive", archive),
 ];
 
 /// A frame of either side, chosen by the first byte.
@@ -160,6 +162,11 @@ pub fn task_file(bytes: &[u8]) {
 /// The list of taken task files.
 pub fn ledger(bytes: &[u8]) {
     hive::fuzz::ledger(bytes);
+}
+
+/// A backup archive, what is in one before it is compressed, or its manifest: the first byte chooses.
+pub fn archive(bytes: &[u8]) {
+    backup::fuzz::archive(bytes);
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 
 mod archives;
 mod create;
+pub(crate) mod fuzz;
 mod hook;
 pub mod manifest;
 mod name;

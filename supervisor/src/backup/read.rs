@@ -107,7 +107,7 @@ pub fn manifest(file: &File) -> Result<Manifest, ReadError> {
 ///
 /// # Errors
 /// The first thing that is wrong. What the visitor was given by then is of no use.
-pub fn walk(file: &File, visitor: &mut dyn Visitor) -> Result<Manifest, ReadError> {
+pub fn walk(file: impl Read, visitor: &mut dyn Visitor) -> Result<Manifest, ReadError> {
     let decoder = GzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, file));
     let (source, left) = Bounded::new(decoder);
     let mut archive = Archive::new(source);
@@ -115,7 +115,13 @@ pub fn walk(file: &File, visitor: &mut dyn Visitor) -> Result<Manifest, ReadErro
         let mut entries = archive.entries()?.raw(true);
         let manifest = first(entries.next())?;
         visitor.begin(&manifest).map_err(ReadError::Bad)?;
-        let blocks = |member: &Member| member.size.div_ceil(BLOCK).saturating_mul(BLOCK) + BLOCK;
+        let blocks = |member: &Member| {
+            member
+                .size
+                .div_ceil(BLOCK)
+                .saturating_mul(BLOCK)
+                .saturating_add(BLOCK)
+        };
         let more = manifest.members.iter().map(blocks);
         left.set(more.fold(left.get() + MAX_TAIL_BYTES, u64::saturating_add));
         for member in &manifest.members {
