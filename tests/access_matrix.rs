@@ -401,17 +401,20 @@ fn matrix(auth: &str, without: Grant) {
     assert!(!log.contains("\"ERROR\""), "{log}");
 }
 
+/// Shown to fail on a guard that takes everybody on this host for an administrator: somebody ended the daemon.
 #[test]
 fn without_tokens_nobody_gets_what_he_may_not() {
     matrix("off", may(LOOPBACK));
 }
 
+/// Shown to fail on the same guard, which also let in who sent no token.
 #[test]
 fn with_tokens_nobody_gets_what_he_may_not() {
     matrix("tokens", may(&[]));
 }
 
-/// What a bot starts, over the socket it is given: asked from within a task.
+/// What a bot starts, over the socket it is given: asked from within a task. Shown to fail on a guard that takes it for an
+/// administrator: it ended the daemon.
 #[test]
 fn a_bots_program_gets_no_more_than_a_bot() {
     const SCRIPT: &str = r#"

@@ -623,6 +623,7 @@ fn at_once(daemon: &Daemon, request: &SignedRequest, n: usize) -> Vec<common::Re
     })
 }
 
+/// Shown to fail on a store that does not look whether it has the name of a request: 64 of 64 were accepted.
 #[test]
 fn of_sixty_four_at_once_one_is_accepted_and_none_after_a_kill() {
     let mut daemon = start();
@@ -749,6 +750,7 @@ fn changed(
     (request, what)
 }
 
+/// Shown to fail on a build that does not look at when a request was signed.
 #[test]
 fn no_changed_request_is_accepted() {
     let daemon = start();
@@ -786,6 +788,7 @@ fn no_changed_request_is_accepted() {
     assert_eq!(task(&daemon, &id)["result"]["output"], "genuine");
 }
 
+/// Shown to fail on a build that forgets names by a clock that may be set, and does not remember that it did.
 #[test]
 fn a_clock_that_is_set_makes_no_request_new() {
     let test = "a_clock_that_is_set_makes_no_request_new";

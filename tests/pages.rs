@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use common::{Daemon, PATIENCE, skipped};
 use serde_json::json;
 
+/// Shown to fail on a policy that allows styles within a page.
 #[test]
 fn pages_may_run_their_own_scripts_and_nothing_else() {
     let daemon = Daemon::builder().start();
@@ -41,6 +42,7 @@ fn pages_may_run_their_own_scripts_and_nothing_else() {
     assert_eq!(daemon.tcp().get("/assets/..%2fstyle.css").status, 404);
 }
 
+/// Shown to fail on a guard that lets in who sends no token.
 #[test]
 fn with_tokens_the_pages_open_and_what_they_ask_for_does_not() {
     let daemon = Daemon::builder()
@@ -102,7 +104,7 @@ fn rendered(daemon: &Daemon, path: &str) -> Option<String> {
     Some(text)
 }
 
-/// As a bot's answer, and as a bot's name that a client made up.
+/// As a bot's answer, and as a bot's name that a client made up. Shown to fail on pages that take texts for markup.
 #[test]
 fn the_dashboard_shows_what_is_and_markup_stays_text() {
     const HOSTILE: &str =

@@ -155,8 +155,8 @@ fn honest(daemon: &Daemon, over: &AtomicBool) -> (Vec<Duration>, Vec<String>) {
     (took, failed)
 }
 
-/// A daemon that did not wait for those it had put out, before it took newcomers in (`House::room`), reset every second
-/// honest request, under attackers that came again all at once.
+/// Shown to fail on a daemon that did not wait for those it had put out, before it took newcomers in (`House::room`): it reset
+/// every second honest request, under attackers that came again all at once.
 #[test]
 fn slow_clients_are_put_out_and_the_others_do_not_notice() {
     let [attackers, places, seconds] =

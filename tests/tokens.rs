@@ -37,6 +37,7 @@ fn bearer(token: &Value) -> String {
     format!("Bearer {}", text(token))
 }
 
+/// Shown to fail on a guard that takes every token for one of all scopes.
 #[test]
 fn a_token_may_what_its_scopes_say_and_is_kept_as_a_hash() {
     let mut daemon = Daemon::builder().config(TOKENS).start();
@@ -119,6 +120,7 @@ fn a_token_that_was_revoked_after_a_backup_stays_so_over_its_restore() {
     assert_eq!((may(&revoked), may(&kept), may(&later)), (401, 200, 200));
 }
 
+/// Shown to fail on a build in which no token expires.
 #[test]
 fn what_is_revoked_or_expired_is_refused_at_once_on_an_open_connection() {
     let daemon = Daemon::builder().config(TOKENS).start();
@@ -184,6 +186,8 @@ fn wrong_words_are_named() {
 }
 
 /// Without `auth: tokens` a token raises its bearer to its scopes, and no further; and a wrong one is no help.
+///
+/// Shown to fail on the same guard.
 #[test]
 fn a_token_counts_without_being_demanded() {
     let daemon = Daemon::builder().start();
@@ -204,6 +208,7 @@ fn a_token_counts_without_being_demanded() {
     );
 }
 
+/// Shown to fail on a build that begins a list anew where it can not be read.
 #[test]
 fn a_list_that_cannot_be_read_lets_nobody_in_and_is_left_alone() {
     let mut daemon = Daemon::builder().config(TOKENS).start();
@@ -221,6 +226,7 @@ fn a_list_that_cannot_be_read_lets_nobody_in_and_is_left_alone() {
     assert_eq!(std::fs::read(&path).unwrap(), torn);
 }
 
+/// Shown to fail on a limit that is one more than it says.
 #[test]
 fn one_request_too_many_is_told_when_to_come_back_and_that_is_true() {
     let limited = "rate_limits: {requests_per_minute: 20, failed_auth_per_minute: 3}\n";
@@ -284,6 +290,7 @@ fn one_request_too_many_is_told_when_to_come_back_and_that_is_true() {
 }
 
 /// The default, at full size: the 1,001st request of an address.
+/// Shown to fail on the same limit.
 #[test]
 fn the_thousand_and_first_request_of_a_minute_is_refused() {
     let daemon = Daemon::builder()
