@@ -85,6 +85,7 @@ fn submit(to: &Http, request: &Value) -> String {
     answer["task_id"].as_str().unwrap().to_owned()
 }
 
+/// Shown to fail on a build without the record of interrupted bots.
 #[test]
 fn every_act_is_on_record_with_who_did_it() {
     let mut daemon = Daemon::builder().config(&fleet()).start();
@@ -226,6 +227,98 @@ fn every_act_is_on_record_with_who_did_it() {
     verified(&daemon);
 }
 
+/// Makes of a backup one of the year 2000.
+fn age(daemon: &Daemon, backup: &str, old: &str) {
+    let folder = daemon.home().join(".deia/backups");
+    let inside = daemon.home().join("unpacked");
+    std::fs::create_dir(&inside).unwrap();
+    let tar = |arguments: &[&std::ffi::OsStr]| {
+        let mut tar = std::process::Command::new("tar");
+        let done = tar.current_dir(&inside).args(arguments).status().unwrap();
+        assert!(done.success());
+    };
+    let from = folder.join(format!("{backup}.tar.gz"));
+    tar(&["-xzf".as_ref(), from.as_os_str()]);
+    std::fs::remove_file(from).unwrap();
+    let manifest = inside.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let mut manifest_of: Value = serde_json::from_str(&text).unwrap();
+    manifest_of["created_at"] = "2000-01-01T00:00:00Z".into();
+    std::fs::write(&manifest, manifest_of.to_string()).unwrap();
+    let members = manifest_of["members"].as_array().unwrap().clone();
+    let members = members
+        .iter()
+        .map(|member| member["path"].as_str().unwrap());
+    let to = folder.join(format!("{old}.tar.gz"));
+    let mut arguments = vec!["--format=ustar".as_ref(), "-czf".as_ref(), to.as_os_str()];
+    arguments.push("manifest.json".as_ref());
+    arguments.extend(members.map(std::ffi::OsStr::new));
+    tar(&arguments);
+}
+
+/// Alerts, backups and what becomes of old ones: nobody asked for them. Shown to fail on a build without the record of an
+/// alert that is over by itself.
+#[test]
+fn what_the_daemon_does_by_itself_is_on_record() {
+    let config = |percent: &str| {
+        format!(
+            "timeouts: {{bot_health_check_interval_seconds: 1}}\n\
+             persistence: {{backup_retention_days: 1}}\n\
+             thresholds: {{memory_warning_percent: {percent}, memory_critical_percent: 0.999}}\n\
+             bots: [{{name: echo, type: general, backend: {{kind: echo}}}}]\n\
+             http: {{listen: \"127.0.0.1:0\"}}\n"
+        )
+    };
+    let mut daemon = Daemon::builder().config(&config("0.0001")).start();
+    let about = |daemon: &Daemon, action: &str| {
+        let query = format!("?action={action}&target=memory_health&actor=daemon");
+        self::query(daemon, &query)
+    };
+    let raised = wait_until(PATIENCE, "an alert is raised", || {
+        about(&daemon, "alert_generated").pop()
+    });
+    assert_eq!(raised["level"], "warning", "{raised}");
+    let path = "/api/dashboard/alerts/memory_health/resolve";
+    daemon.post(path, &json!({})).ok();
+    // At once: the answer waits for it.
+    is_on_record(&daemon, "alert_resolved", &me(), "memory_health");
+    daemon.write_config(&config("0.998"));
+    daemon.ctl(&["reload"]).ok();
+    daemon.write_config(&config("0.0001"));
+    daemon.ctl(&["reload"]).ok();
+    wait_until(PATIENCE, "it is raised again", || {
+        (about(&daemon, "alert_generated").len() == 2).then_some(())
+    });
+    daemon.write_config(&config("0.998"));
+    daemon.ctl(&["reload"]).ok();
+    wait_until(PATIENCE, "and is over", || {
+        about(&daemon, "alert_resolved").pop()
+    });
+
+    // Somebody asks for a backup. One of long ago is replaced by the next start, and goes.
+    let made = daemon
+        .post("/api/disaster-recovery/backup", &json!({}))
+        .ok();
+    let name = made["backup_id"].as_str().unwrap();
+    let entry = is_on_record(&daemon, "backup_created", &me(), name);
+    assert_eq!(entry["details"]["kind"], "manual", "{entry}");
+    daemon.terminate();
+    let old = "state-2000-01-01-00-00-00";
+    age(&daemon, name, old);
+    daemon.restart();
+    let scheduled = wait_until(PATIENCE, "there is a backup by the interval", || {
+        let found = query(&daemon, "?action=backup_created&actor=daemon");
+        found.into_iter().next()
+    });
+    assert_eq!(scheduled["details"]["kind"], "scheduled", "{scheduled}");
+    wait_until(PATIENCE, "the old one is removed", || {
+        let found = query(&daemon, "?action=backup_deleted&actor=daemon");
+        found.into_iter().find(|entry| entry["target"] == old)
+    });
+    verified(&daemon);
+}
+
+/// Shown to fail on a build that takes a caller's word for the daemon's.
 #[test]
 fn what_callers_say_is_marked_as_that() {
     let daemon = Daemon::builder().start();
@@ -300,6 +393,7 @@ fn what_callers_say_is_marked_as_that() {
 
 /// An acknowledged act is on record, whatever happens to the daemon, and every record is of an act: nothing is
 /// there twice.
+/// Shown to fail on a store that leaves one record in seven out.
 #[test]
 fn what_was_acknowledged_is_on_record_after_kill_9() {
     let mut daemon = Daemon::builder()
@@ -381,6 +475,7 @@ fn what_was_acknowledged_is_on_record_after_kill_9() {
     );
 }
 
+/// Shown to fail on a build that does not say that it was switched on.
 #[test]
 fn it_can_be_switched_off_and_that_is_on_record() {
     let daemon = Daemon::builder().start();

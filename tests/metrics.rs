@@ -330,6 +330,39 @@ fn prometheus_own_reader_has_nothing_to_say() {
     assert!(said.status.success() && text.is_empty(), "{text}\n{page}");
 }
 
+/// How old the newest backup is can be watched from elsewhere.
+#[test]
+fn the_newest_backup_has_its_age_and_its_size() {
+    let daemon = Daemon::builder().start();
+    let families = parse(&daemon.tcp().get("/metrics").text);
+    let none = |name: &str| families[name].samples.is_empty();
+    assert!(none("deia_backup_age_seconds") && none("deia_backup_size_bytes"));
+    assert!((value(&families, "deia_backups", &[]) - 0.0).abs() < f64::EPSILON);
+    let made = daemon
+        .post("/api/disaster-recovery/backup", &json!({}))
+        .ok();
+    let families = parse(&daemon.tcp().get("/metrics").text);
+    let age = value(&families, "deia_backup_age_seconds", &[]);
+    assert!((0.0..60.0).contains(&age), "{age}");
+    let size = value(&families, "deia_backup_size_bytes", &[]);
+    let file = format!(
+        ".deia/backups/{}.tar.gz",
+        made["backup_id"].as_str().unwrap()
+    );
+    let bytes = std::fs::metadata(daemon.home().join(file)).unwrap().len();
+    let all = value(&families, "deia_backups_size_bytes", &[]);
+    for size in [size, all] {
+        assert!((size - bytes as f64).abs() < 0.5, "{size}, {bytes}");
+    }
+    for (name, labels) in [
+        ("deia_backups", vec![]),
+        ("deia_backup_runs_total", vec![("outcome", "made")]),
+    ] {
+        let found = value(&families, name, &labels);
+        assert!((found - 1.0).abs() < f64::EPSILON, "{name}: {found}");
+    }
+}
+
 #[test]
 fn metrics_can_be_turned_off() {
     let daemon = Daemon::builder()

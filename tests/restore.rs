@@ -121,6 +121,28 @@ fn a_restore_brings_back_what_was_there_and_can_be_undone() {
     assert_eq!(tasks(&daemon), set(&["before"]));
     let restore = last_restore(&daemon);
     assert_eq!(restore["succeeded"], true, "{restore}");
+    // Who asked, from before; how it went; and the trail of both is one.
+    let trail = daemon.get("/api/audit/query?action=backup_restored").ok();
+    let about: Vec<_> = trail["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            (
+                &entry["details"]["what"],
+                &entry["result"],
+                &entry["target"],
+            )
+        })
+        .collect();
+    let expected = [
+        (&json!("restore ended"), &json!("success"), &json!(id)),
+        (&json!("restore begins"), &json!("partial"), &json!(id)),
+    ];
+    assert_eq!(about, expected, "{trail}");
+    assert_eq!(trail["entries"][0]["actor"], "daemon", "{trail}");
+    assert_ne!(trail["entries"][1]["actor"], "daemon", "{trail}");
+    assert_eq!(daemon.get("/api/audit/verify").ok()["verified"], true);
     assert_eq!(daemon.get("/health").ok()["status"], "ok");
     daemon.wait_bots(1);
     done(&daemon, "after-the-restore");

@@ -123,6 +123,8 @@ words! {
         CredentialCreated = "credential_created",
         /// A credential was revoked.
         CredentialRevoked = "credential_revoked",
+        /// A backup that was over its days was removed.
+        BackupDeleted = "backup_deleted",
     }
 }
 

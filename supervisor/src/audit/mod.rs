@@ -13,13 +13,14 @@
 //! it: who can write the whole store can write a new chain, and that is what checkpoints are for, in
 //! the journal and outside of the store.
 //!
-//! Pure but for `keeper.rs` and `users.rs`: times, hashes and rows come in as arguments.
+//! Pure but for `keeper.rs`, `recorder.rs` and `users.rs`: times, hashes and rows come in as arguments.
 
 mod actor;
 mod chain;
 mod check;
 mod entry;
 mod keeper;
+mod recorder;
 mod users;
 
 pub use actor::{Actor, Who};
@@ -27,3 +28,4 @@ pub use chain::{GENESIS, Hash, Link, entry_id, hash_of, hex, unhex};
 pub use check::{Anchor, Bad, Check, MAX_BAD_NAMED};
 pub use entry::{Entry, Pruned, cut};
 pub use keeper::{CHECKPOINT_INTERVAL, CHECKPOINT_RECORDS, Keeper, Parts, last_checkpoint};
+pub use recorder::{OnRecord, Recorder};

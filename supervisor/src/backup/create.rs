@@ -24,8 +24,10 @@ use super::archives::ENDING;
 use super::manifest::{self, FORMAT, Kind, Manifest};
 use super::write::{self, Contents};
 use super::{Inner, name};
+use crate::audit::Actor;
 use crate::brain::keep::{self, Stored};
 use crate::durable;
+use crate::http::caller::Caller;
 use crate::store::StatusCounts;
 use crate::store::sqlite::SqliteStore;
 
@@ -33,6 +35,39 @@ use crate::store::sqlite::SqliteStore;
 const MIN_FREE_BYTES: u64 = 32 << 20;
 /// How much lower than others the thread stands with the processor.
 const NICENESS: i32 = 10;
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// In words, for manifests and journals.
+    pub shown: String,
+    /// For the record.
+    pub actor: Actor,
+}
+
+impl By {
+    /// The daemon itself.
+    pub fn itself() -> Self {
+        Self::daemon_for("deia")
+    }
+
+    /// The daemon, which goes on with what somebody asked for.
+    pub fn daemon_for(shown: impl Into<String>) -> Self {
+        Self {
+            shown: shown.into(),
+            actor: Actor::DAEMON,
+        }
+    }
+}
+
+impl From<&Caller> for By {
+    fn from(caller: &Caller) -> Self {
+        Self {
+            shown: caller.to_string(),
+            actor: Actor::from(caller),
+        }
+    }
+}
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,13 +84,15 @@ pub struct Order {
     pub name: Option<String>,
     /// What it is for.
     pub description: Option<String>,
-    /// Who asks.
+    /// Who asks, in words for the manifest.
     pub by: String,
+    /// Who asks, for the record.
+    pub actor: Actor,
 }
 
 impl Order {
     /// One without words.
-    pub fn new(kind: Kind, by: impl Into<String>) -> Self {
+    pub fn new(kind: Kind, by: By) -> Self {
         Self {
             kind,
             backup_type: "full".into(),
@@ -63,7 +100,8 @@ impl Order {
             tags: BTreeMap::new(),
             name: None,
             description: None,
-            by: by.into(),
+            by: by.shown,
+            actor: by.actor,
         }
     }
 }

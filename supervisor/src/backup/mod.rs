@@ -28,17 +28,19 @@ mod write;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use deia::api::{BackupMeta, BackupProgress};
+use deia::api::{AuditAction, AuditLevel, BackupMeta, BackupProgress};
 use deia::time::Timestamp;
+use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
 pub use archives::{Archives, ENDING, Found, MAX_ARCHIVES, is_id};
-pub use create::{Made, Order, by_status, room_for, with_suffix};
+pub use create::{By, Made, Order, by_status, room_for, with_suffix};
 pub use manifest::{Kind, Manifest};
 pub use schedule::schedule;
 
+use crate::audit::{Actor, Entry, OnRecord, Recorder};
 use crate::daemon::home::Home;
 use crate::fleet::pids::BotPids;
 
@@ -113,6 +115,7 @@ struct Inner {
     archives: Archives,
     config_file: ConfigFile,
     pids: BotPids,
+    recorder: OnceLock<Recorder>,
     one_at_a_time: tokio::sync::Mutex<()>,
     waiting: AtomicUsize,
     progress: Mutex<Option<BackupProgress>>,
@@ -127,6 +130,7 @@ impl Backups {
             home: home.clone(),
             config_file,
             pids,
+            recorder: OnceLock::new(),
             one_at_a_time: tokio::sync::Mutex::default(),
             waiting: AtomicUsize::new(0),
             progress: Mutex::default(),
@@ -178,7 +182,10 @@ impl Backups {
             return Err(Failure::Busy);
         }
         let this = inner.one_at_a_time.lock().await;
+        let (kind, actor) = (order.kind, order.actor.clone());
         let made = self.make(order).await;
+        let entry = entry(kind, &made);
+        let on_record = self.put_on_record(actor, entry).await;
         inner.waiting.fetch_sub(1, Ordering::AcqRel);
         inner.summary.send_modify(|summary| match &made {
             Ok(_) => {
@@ -193,6 +200,7 @@ impl Backups {
         let made = match made {
             Ok(made) => made,
             Err(why) => {
+                wait(on_record).await;
                 tracing::error!(event = "backup_failed", error = %why, "there is no new backup");
                 return Err(Failure::Failed(why));
             }
@@ -213,6 +221,7 @@ impl Backups {
             backup_id = made.id,
             "every row of it was checked, and every byte read back"
         );
+        wait(on_record).await;
         self.retain(rules.retention_days).await;
         self.look().await;
         drop(this);
@@ -241,11 +250,25 @@ impl Backups {
         }
     }
 
+    /// What is done here is put on record from now on; once.
+    pub fn record_by(&self, recorder: Recorder) {
+        let _ = self.0.recorder.set(recorder);
+    }
+
+    /// Puts something on record, where somebody does.
+    pub(crate) async fn put_on_record(&self, actor: Actor, entry: Entry) -> Option<OnRecord> {
+        Some(self.0.recorder.get()?.put(actor, entry).await)
+    }
+
     async fn retain(&self, days: u32) {
         let inner = self.0.clone();
         match tokio::task::spawn_blocking(move || inner.retain(days)).await {
             Ok(Ok(over)) => {
                 for backup_id in over {
+                    let (now, action) = (Timestamp::now(), AuditAction::BackupDeleted);
+                    let entry = Entry::new(now, action, Actor::DAEMON, backup_id.as_str())
+                        .with(&json!({"retention_days": days}));
+                    wait(self.put_on_record(Actor::DAEMON, entry).await).await;
                     tracing::info!(
                         event = "backup_deleted_old",
                         backup_id,
@@ -298,6 +321,29 @@ impl Backups {
             summary.next_due = next;
             changed
         });
+    }
+}
+
+/// Until it is on record, where it is put on record.
+async fn wait(on_record: Option<OnRecord>) {
+    if let Some(on_record) = on_record {
+        on_record.wait_anyway().await;
+    }
+}
+
+/// The record of one that was made, or was not.
+fn entry(kind: Kind, made: &Result<Made, String>) -> Entry {
+    let (now, action) = (Timestamp::now(), AuditAction::BackupCreated);
+    match made {
+        Ok(made) => Entry::new(now, action, Actor::DAEMON, made.id.as_str()).with(&json!({
+            "kind": kind.as_str(),
+            "size_bytes": made.size,
+            "tasks": made.manifest.task_count(),
+        })),
+        Err(why) => Entry::new(now, action, Actor::DAEMON, "backup")
+            .at_level(AuditLevel::Warning)
+            .with(&json!({"kind": kind.as_str()}))
+            .failed(why),
     }
 }
 

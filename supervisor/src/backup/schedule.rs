@@ -6,7 +6,7 @@ use std::time::Duration;
 use deia::time::Timestamp;
 use tokio::sync::watch;
 
-use super::{Backups, Kind, Order, Rules};
+use super::{Backups, By, Kind, Order, Rules};
 use crate::brain::keep;
 use crate::daemon::reload::ConfigHandle;
 
@@ -42,7 +42,7 @@ pub async fn schedule(
                 if *leaving.borrow() {
                     return;
                 }
-                let order = Order::new(Kind::Scheduled, "deia");
+                let order = Order::new(Kind::Scheduled, By::itself());
                 let made = backups.create(order, Rules::from(&persistence)).await;
                 at_least = if made.is_ok() { 0 } else { keep::TRY_AGAIN_SECONDS };
             }

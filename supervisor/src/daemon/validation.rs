@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use deia::api::{AuditAction, AuditLevel, ValidationCounts};
 use deia::time::Timestamp;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::command::Command;
-use crate::audit::{Actor, Entry};
+
+use crate::audit::{Actor, Entry, Recorder};
 use crate::brain::content::{Found, PATTERN_COUNT, PATTERNS, Refusal};
 
 /// The way a text came in.
@@ -46,29 +47,31 @@ impl Way {
 
 /// The counts since this daemon started. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Validation(Arc<Inner>);
+pub struct Validation {
+    counts: Arc<Counts>,
+    /// Where what is made of them here goes.
+    pub recorder: Recorder,
+}
 
-#[derive(Debug)]
-struct Inner {
+#[derive(Debug, Default)]
+struct Counts {
     refused: [AtomicU64; PATTERN_COUNT],
     noted: [AtomicU64; PATTERN_COUNT],
-    /// Records go to the main loop.
-    commands: mpsc::Sender<Command>,
 }
 
 impl Validation {
     /// Nothing is counted yet; records go to the main loop.
     pub fn new(commands: mpsc::Sender<Command>) -> Self {
-        Self(Arc::new(Inner {
-            refused: Default::default(),
-            noted: Default::default(),
-            commands,
-        }))
+        Self {
+            counts: Arc::default(),
+            recorder: Recorder::new(commands),
+        }
     }
 
-    /// A text from `who` was refused.
-    pub fn refused(&self, way: Way, actor: Actor, who: &dyn fmt::Display, refusal: &Refusal) {
-        count(&self.0.refused, refusal.found);
+    /// A text from `who` is refused: its record, which is on disk before anybody is told.
+    #[must_use]
+    pub fn refused(&self, way: Way, who: &dyn fmt::Display, refusal: &Refusal) -> Entry {
+        count(&self.counts.refused, refusal.found);
         tracing::warn!(
             event = "request_refused",
             way = way.as_str(),
@@ -78,21 +81,17 @@ impl Validation {
             "Content was refused for what it holds (request_validation: block)"
         );
         let action = AuditAction::RequestRefused;
-        let entry = Entry::new(
-            Timestamp::now(),
-            action,
-            Actor::DAEMON,
-            refusal.pool.as_str(),
-        )
-        .at_level(AuditLevel::Warning)
-        .with(&json!({"way": way.as_str(), "patterns": names(refusal.found)}))
-        .failed("dangerous_content");
-        self.record(actor, entry);
+        let pool = refusal.pool.as_str();
+        Entry::new(Timestamp::now(), action, Actor::DAEMON, pool)
+            .at_level(AuditLevel::Warning)
+            .with(&json!({"way": way.as_str(), "patterns": names(refusal.found)}))
+            .failed("dangerous_content")
     }
 
-    /// A text from `who` was let pass, and is `what` now: a task or a message.
-    pub fn noted(&self, way: Way, actor: Actor, who: &dyn fmt::Display, what: &str, found: Found) {
-        count(&self.0.noted, found);
+    /// A text from `who` is let pass, and becomes `what`, a task or a message: its record.
+    #[must_use]
+    pub fn noted(&self, way: Way, who: &dyn fmt::Display, what: &str, found: Found) -> Entry {
+        count(&self.counts.noted, found);
         tracing::warn!(
             event = "request_noted",
             way = way.as_str(),
@@ -101,38 +100,28 @@ impl Validation {
             patterns = %found,
             "Content was let pass whatever it holds (request_validation: audit)"
         );
-        let entry = Entry::new(Timestamp::now(), AuditAction::ApiCall, Actor::DAEMON, what)
+        Entry::new(Timestamp::now(), AuditAction::ApiCall, Actor::DAEMON, what)
             .at_level(AuditLevel::Warning)
-            .with(&json!({"way": way.as_str(), "patterns": names(found), "request_validation": "audit"}));
-        self.record(actor, entry);
-    }
-
-    /// Whoever asked is answered meanwhile: nothing was done that would have to wait for its record.
-    fn record(&self, actor: Actor, entry: Entry) {
-        let entry = Box::new(entry);
-        let (reply, _) = oneshot::channel();
-        let note = Box::new(Command::Note { entry, reply });
-        if self.0.commands.try_send(Command::As(actor, note)).is_err() {
-            tracing::warn!(
-                event = "refusal_not_recorded",
-                "the main loop has more to do than it has room for: what was found in a text is in the log alone"
-            );
-        }
+            .with(&json!({"way": way.as_str(), "patterns": names(found), "request_validation": "audit"}))
     }
 
     /// Every pattern: its name, how often it was refused, how often noted.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, u64, u64)> {
         PATTERNS.iter().enumerate().map(|(n, pattern)| {
             let of = |counts: &[AtomicU64; PATTERN_COUNT]| counts[n].load(Ordering::Relaxed);
-            (pattern.name, of(&self.0.refused), of(&self.0.noted))
+            (
+                pattern.name,
+                of(&self.counts.refused),
+                of(&self.counts.noted),
+            )
         })
     }
 
     /// How often each pattern was found, by its name; those that were not are left out.
     pub fn counts(&self) -> ValidationCounts {
         ValidationCounts {
-            refused: by_name(&self.0.refused),
-            noted: by_name(&self.0.noted),
+            refused: by_name(&self.counts.refused),
+            noted: by_name(&self.counts.noted),
         }
     }
 }

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deia::api::{Alert, AlertLevel, AuditAction, HealthEvaluation, HealthQuestion};
+use deia::api::{Alert, AlertLevel, AuditAction, AuditLevel, HealthEvaluation, HealthQuestion};
 use deia::config::Config;
 use deia::time::Timestamp;
 use serde_json::json;
@@ -39,12 +39,12 @@ use self::look::Looker;
 pub use self::look::{BotUse, DiskUse, Look};
 pub use self::observations::{BotPoint, Degraded, Observations, Point, Sample};
 use self::webhook::Webhook;
-use crate::audit::{Actor, Entry};
+use crate::audit::{Actor, Entry, OnRecord, Recorder};
 use crate::backup::Summary;
 use crate::brain::alerts::{self, Alerts, Change, Changed, Figures};
 use crate::brain::degrade::{Degradation, Feature, Mode, Rules};
 use crate::brain::tally::Window;
-use crate::daemon::command::Command;
+use crate::daemon::command::{Command, Refused};
 use crate::daemon::home::Home;
 use crate::daemon::reload::ConfigHandle;
 use crate::daemon::vitals::{AskHealth, Probing, Vitals, Without};
@@ -85,7 +85,7 @@ pub struct Health {
 #[derive(Debug)]
 enum Ask {
     Evaluate(HealthQuestion, oneshot::Sender<Option<HealthEvaluation>>),
-    Resolve(String, Actor, oneshot::Sender<bool>),
+    Resolve(String, Actor, oneshot::Sender<Option<Vec<OnRecord>>>),
 }
 
 impl Health {
@@ -101,11 +101,27 @@ impl Health {
         answer.await.ok()?
     }
 
-    /// An operator has seen an alert; false where there is none of this name.
-    pub async fn resolve(&self, id: String, actor: Actor) -> bool {
+    /// An operator has seen an alert, which is on record then; false where there is none of this name.
+    ///
+    /// # Errors
+    /// It is not on record yet.
+    pub async fn resolve(&self, id: String, actor: Actor) -> Result<bool, Refused> {
         let (reply, answer) = oneshot::channel();
-        self.asks.send(Ask::Resolve(id, actor, reply)).await.is_ok()
-            && answer.await.unwrap_or(false)
+        if self
+            .asks
+            .send(Ask::Resolve(id, actor, reply))
+            .await
+            .is_err()
+        {
+            return Ok(false);
+        }
+        let Ok(Some(on_record)) = answer.await else {
+            return Ok(false);
+        };
+        for one in on_record {
+            one.wait().await?;
+        }
+        Ok(true)
     }
 }
 
@@ -120,6 +136,7 @@ pub fn start(parts: Parts) -> Health {
     ));
     let monitor = Monitor {
         webhook: Webhook::start(parts.config.clone(), parts.home.webhook_key()),
+        recorder: Recorder::new(parts.commands.clone()),
         commands: parts.commands,
         config: parts.config,
         store: parts.store,
@@ -143,6 +160,7 @@ pub fn start(parts: Parts) -> Health {
 
 struct Monitor {
     commands: mpsc::Sender<Command>,
+    recorder: Recorder,
     config: ConfigHandle,
     store: Arc<dyn Store>,
     file: PathBuf,
@@ -228,12 +246,11 @@ impl Monitor {
             }
             Ask::Resolve(id, actor, reply) => {
                 let resolved = self.alerts.resolve(&id, Timestamp::now());
-                let known = resolved.is_ok();
-                if let Ok(Some(change)) = resolved {
-                    self.put_on_record(&change.alert, actor).await;
-                    self.tell(vec![change]).await;
-                }
-                let _ = reply.send(known);
+                let on_record = match resolved {
+                    Ok(change) => Some(self.tell(change.into_iter().collect(), actor).await),
+                    Err(_) => None,
+                };
+                let _ = reply.send(on_record);
             }
         }
         Ok(())
@@ -271,7 +288,7 @@ impl Monitor {
         };
         log(&sample, self.alerts.active().len());
         self.observations.push(sample);
-        self.tell(changes).await;
+        self.tell_by_itself(changes).await;
         Ok(())
     }
 
@@ -316,7 +333,7 @@ impl Monitor {
             let changes = self
                 .alerts
                 .evaluate(&sample.figures, &config.thresholds, now);
-            self.tell(changes).await;
+            self.tell_by_itself(changes).await;
         }
     }
 
@@ -335,7 +352,7 @@ impl Monitor {
             let _ = self.without(Without::default()).await;
         }
         self.observations.rest();
-        self.tell(changes).await;
+        self.tell_by_itself(changes).await;
     }
 
     async fn without(&self, without: Without) -> Result<(), Ending> {
@@ -394,8 +411,17 @@ impl Monitor {
         self.without(figures::without(&self.degradation)).await
     }
 
-    /// Alerts have changed: on disk first, then for everybody to see.
-    async fn tell(&mut self, changes: Vec<Change>) {
+    /// What the daemon sees by itself waits for no commit: a disk that takes nothing must not hold up what looks at it.
+    async fn tell_by_itself(&mut self, changes: Vec<Change>) {
+        drop(self.tell(changes, Actor::DAEMON).await);
+    }
+
+    /// Alerts have changed: on record and on disk first, then for everybody to see.
+    async fn tell(&mut self, changes: Vec<Change>, actor: Actor) -> Vec<OnRecord> {
+        let mut on_record = Vec::new();
+        for entry in changes.iter().filter_map(entry) {
+            on_record.push(self.recorder.put(actor.clone(), entry).await);
+        }
         if !changes.is_empty() {
             keep::save(self.file.clone(), &self.alerts).await;
         }
@@ -407,25 +433,7 @@ impl Monitor {
                 self.webhook.send(change, Timestamp::now());
             }
         }
-    }
-
-    /// What an operator did is in the audit trail; nobody waits for its commit. What the daemon sees by
-    /// itself is nobody's act.
-    async fn put_on_record(&self, alert: &Alert, actor: Actor) {
-        let entry = Entry::new(
-            Timestamp::now(),
-            AuditAction::AlertResolved,
-            Actor::DAEMON,
-            &*alert.alert_id,
-        );
-        let (reply, _) = oneshot::channel();
-        let entry = Box::new(entry.with(&json!({
-            "title": alert.title,
-            "level": alert.level.as_str(),
-        })));
-        let command = Command::As(actor, Box::new(Command::Note { entry, reply }));
-        // Only a daemon that ends takes none.
-        let _ = self.commands.send(command).await;
+        on_record
     }
 
     fn show(&self) {
@@ -496,6 +504,23 @@ fn log(sample: &Sample, alerts: usize) {
             "the bot was looked at"
         );
     }
+}
+
+/// The record of an alert that was raised, or is over. One that got worse or better is the same alert.
+fn entry(change: &Change) -> Option<Entry> {
+    let action = match change.what {
+        Changed::Raised => AuditAction::AlertGenerated,
+        Changed::Over | Changed::ByHand => AuditAction::AlertResolved,
+        Changed::Level(_) => return None,
+    };
+    let alert = &change.alert;
+    let entry = Entry::new(Timestamp::now(), action, Actor::DAEMON, &*alert.alert_id);
+    let entry = match (change.what, alert.level) {
+        (Changed::Raised, AlertLevel::Critical) => entry.at_level(AuditLevel::Critical),
+        (Changed::Raised, AlertLevel::Warning) => entry.at_level(AuditLevel::Warning),
+        _ => entry,
+    };
+    Some(entry.with(&json!({"title": alert.title, "level": alert.level.as_str()})))
 }
 
 fn log_change(change: &Change) {

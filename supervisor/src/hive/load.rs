@@ -13,7 +13,7 @@ use super::folder::{self, Reading};
 use super::ledger::Origin;
 use super::name::{self, Target, target};
 use super::parse::{TaskFile, parse};
-use crate::audit::Actor;
+use crate::audit::{Actor, Entry};
 use crate::brain::Millis;
 use crate::daemon::intake::{Intake, NotATask, intake};
 use crate::daemon::validation::Way;
@@ -42,7 +42,7 @@ impl Desk {
     ) -> (Vec<Loaded>, bool) {
         let (mut loaded, mut meant): (Vec<Loaded>, _) = (Vec::new(), Vec::new());
         let (mut bytes, mut left_out) = (0, false);
-        let mut ids = HashSet::new();
+        let (mut ids, mut refused) = (HashSet::new(), Vec::new());
         while loaded.len() < MAX_PORTION
             && due
                 .front()
@@ -61,7 +61,25 @@ impl Desk {
                     loaded.push(Loaded { due: next, intake });
                 }
                 Ok(None) => left_out = true,
-                Err(why) => self.reject(&next, &why),
+                Err(NotTaken { why, entry: None }) => self.reject(&next, &why),
+                Err(NotTaken {
+                    why,
+                    entry: Some(entry),
+                }) => {
+                    let recorder = &self.validation.recorder;
+                    let on_record = recorder.put_blocking(Actor::task_files(), *entry);
+                    refused.push((next, why, on_record));
+                }
+            }
+        }
+        // Set aside once that is on record; else looked at again.
+        for (due, why, on_record) in refused {
+            match on_record.wait_blocking() {
+                Ok(_) => self.reject(&due, &why),
+                Err(_) => {
+                    self.put_off([due], now);
+                    left_out = true;
+                }
             }
         }
         let ledger = self.ledger.as_mut();
@@ -79,7 +97,7 @@ impl Desk {
     }
 
     /// Reads a file once more; `None` when it is not as it was, or not to be taken any more.
-    fn load_one(&self, due: &Due, config: &Config) -> Result<Option<(Intake, Origin)>, String> {
+    fn load_one(&self, due: &Due, config: &Config) -> Result<Option<(Intake, Origin)>, NotTaken> {
         let most = config.tasks.max_content_bytes;
         let controls = folder::open(&self.hive.join("controls"));
         if controls.is_ok_and(|dir| folder::is_there(&dir, &name::pause_of(&due.folder))) {
@@ -107,20 +125,35 @@ impl Desk {
         let request = request(due, &origin, file, target);
         match intake(request, config, Timestamp::now()) {
             Ok(intake) => Ok(Some((intake, origin))),
-            Err(NotATask::Dangerous(refusal)) => {
-                self.validation
-                    .refused(Way::File, Actor::task_files(), &due.place(), &refusal);
-                Err(refusal.to_string())
-            }
-            Err(NotATask::TooLarge(bytes, most)) => Err(format!(
-                "the task has {bytes} bytes, tasks.max_content_bytes allows {most}: make it shorter, or raise the limit"
-            )),
+            Err(NotATask::Dangerous(refusal)) => Err(NotTaken {
+                entry: Some(Box::new(self.validation.refused(
+                    Way::File,
+                    &due.place(),
+                    &refusal,
+                ))),
+                why: refusal.to_string(),
+            }),
+            Err(NotATask::TooLarge(bytes, most)) => Err(NotTaken {
+                entry: None,
+                why: format!(
+                    "the task has {bytes} bytes, tasks.max_content_bytes allows {most}: make it shorter, or raise the limit"
+                ),
+            }),
             Err(NotATask::Invalid(wrong)) => {
                 let wrong: Vec<String> = wrong.into_iter().map(|error| error.msg).collect();
-                Err(wrong.join("; "))
+                Err(NotTaken {
+                    entry: None,
+                    why: wrong.join("; "),
+                })
             }
         }
     }
+}
+
+/// Why a file is no task, and the record of it, where it gets one.
+struct NotTaken {
+    why: String,
+    entry: Option<Box<Entry>>,
 }
 
 fn request(due: &Due, origin: &Origin, file: TaskFile, target: Target) -> SubmitRequest {

@@ -281,20 +281,18 @@ impl Hive {
             asked.push((due, intake.noted, answer));
         }
         let mut fates = Vec::with_capacity(asked.len());
+        let mut on_record = Vec::new();
         for (due, noted, answer) in asked {
             let fate = match answer.await.ok()? {
                 // Another request under this name: the same content, under an earlier configuration.
                 Ok(_) | Err(Refused::Conflict) => {
                     self.refused = None;
                     if let Some(found) = noted {
-                        let id = due.id.as_str();
-                        self.validation.noted(
-                            Way::File,
-                            Actor::task_files(),
-                            &due.place(),
-                            id,
-                            found,
-                        );
+                        let validation = &self.validation;
+                        let entry =
+                            validation.noted(Way::File, &due.place(), due.id.as_str(), found);
+                        let recorder = &validation.recorder;
+                        on_record.push(recorder.put(Actor::task_files(), entry).await);
                     }
                     Fate::Taken
                 }
@@ -308,6 +306,9 @@ impl Hive {
                 }
             };
             fates.push((due, fate));
+        }
+        for on_record in on_record {
+            on_record.wait_anyway().await;
         }
         Some(fates)
     }

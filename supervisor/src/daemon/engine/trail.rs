@@ -17,7 +17,8 @@ use crate::audit::{Actor, Entry, Who};
 use crate::daemon::command::{Noted, Refused, Reply};
 use crate::store::{Audited, End, Op, Recorded, StoreError};
 
-/// Records of acts that are kept while the store takes none. With more, operators' acts are refused.
+/// Records of acts that are kept while the store takes none. With more, operators' acts are refused; of what the
+/// daemon does and sees by itself as many again are kept.
 pub(super) const MAX_UNRECORDED: usize = 1_000;
 
 type Call = dyn FnOnce(&mut Engine, Result<Option<Recorded>, Refused>) + Send;
@@ -135,7 +136,8 @@ impl Engine {
         then: Vec<Then>,
         e: &StoreError,
     ) {
-        if keep == Keep::UntilWritten && !matches!(e, StoreError::Operation(_)) {
+        let fits = self.unrecorded() < 2 * MAX_UNRECORDED;
+        if keep == Keep::UntilWritten && !matches!(e, StoreError::Operation(_)) && fits {
             let pending = Pending::Record {
                 entry: entry.clone(),
                 keep,
@@ -157,14 +159,19 @@ impl Engine {
 
     /// Why operators' acts are not carried out, where it is so: too many have no record yet.
     pub(super) fn too_many_unrecorded(&self) -> Option<Refused> {
-        let is_record = |(_, pending): &&(Op, Pending)| matches!(pending, Pending::Record { .. });
-        let waiting = self.leftovers.iter().filter(is_record).count();
+        let waiting = self.unrecorded();
         (waiting >= MAX_UNRECORDED).then(|| {
             let fault = self.store_fault.clone().unwrap_or_default();
             Refused::Store(format!(
                 "{waiting} acts have no audit record yet, so that no more are carried out: {fault}"
             ))
         })
+    }
+
+    /// Acts whose record the store has not taken yet.
+    fn unrecorded(&self) -> usize {
+        let is_record = |(_, pending): &&(Op, Pending)| matches!(pending, Pending::Record { .. });
+        self.leftovers.iter().filter(is_record).count()
     }
 
     /// `Command::Note`.
@@ -175,9 +182,10 @@ impl Engine {
             let _ = reply.send(Ok(Noted { link: None, actor }));
             return;
         }
-        let keep = match entry.source {
-            AuditSource::Daemon => Keep::UntilWritten,
-            AuditSource::Client => Keep::No,
+        let keep = match (entry.source, entry.action) {
+            // Nothing was done. Whoever asked is told, and asks again.
+            (AuditSource::Client, _) | (_, AuditAction::RequestRefused) => Keep::No,
+            (AuditSource::Daemon, _) => Keep::UntilWritten,
         };
         let answer = move |_: &mut Self, recorded: Result<Option<Recorded>, Refused>| {
             let noted = recorded.map(|recorded| Noted {

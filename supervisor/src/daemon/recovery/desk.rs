@@ -7,16 +7,18 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use deia::api::{
-    BackupAnswer, BackupMeta, BackupProgress, RecoveryStatus, RestoreAnswer, RestorePlan,
-    VerifyAnswer,
+    AuditAction, AuditLevel, AuditResult, BackupAnswer, BackupMeta, BackupProgress, RecoveryStatus,
+    RestoreAnswer, RestorePlan, VerifyAnswer,
 };
 use deia::time::Timestamp;
+use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
 
 use super::last_end::{self, LastEnd};
 use super::offline;
+use crate::audit::{Actor, Entry, Recorder};
 use crate::backup::restore::{self, Journal, Source, Staged};
-use crate::backup::{self, Archives, Backups, Failure, Found, Kind, Order, Rules};
+use crate::backup::{self, Archives, Backups, By, Failure, Found, Kind, Order, Rules};
 use crate::daemon::home::Home;
 use crate::daemon::upgrade::Attempt;
 
@@ -162,6 +164,19 @@ impl Desk {
         })
     }
 
+    /// What is done with backups is put on record from now on.
+    pub fn record_by(&self, recorder: Recorder) {
+        if let Some(backups) = &self.0.backups {
+            backups.record_by(recorder);
+        }
+    }
+
+    /// What is known of the backups, without looking; `None` where there is no store.
+    pub fn summary(&self) -> Option<backup::Summary> {
+        let backups = self.0.backups.as_ref()?;
+        Some(backups.watch().borrow().clone())
+    }
+
     /// Archives that are wanted, newest first.
     ///
     /// # Errors
@@ -220,7 +235,7 @@ impl Desk {
         &self,
         wanted: Wanted,
         dry_run: bool,
-        by: String,
+        by: By,
         automatic: u32,
     ) -> Result<RestoreAnswer, NotRestored> {
         let how = How {
@@ -238,7 +253,7 @@ impl Desk {
     pub async fn restore_into(
         &self,
         wanted: Wanted,
-        by: String,
+        by: By,
         then: Attempt,
     ) -> Result<RestoreAnswer, NotRestored> {
         let how = How {
@@ -252,7 +267,7 @@ impl Desk {
     async fn restore_as(
         &self,
         wanted: Wanted,
-        by: String,
+        by: By,
         how: How,
     ) -> Result<RestoreAnswer, NotRestored> {
         let this = self.clone();
@@ -266,7 +281,7 @@ impl Desk {
     async fn restore_now(
         &self,
         wanted: Wanted,
-        by: String,
+        by: By,
         how: How,
     ) -> Result<RestoreAnswer, NotRestored> {
         let How {
@@ -281,7 +296,7 @@ impl Desk {
         let rules = restore::Rules {
             max_bytes: bounds.max_bytes,
             has_config: bounds.has_config,
-            by: by.clone(),
+            by: by.shown.clone(),
             automatic,
         };
         let (home, archives) = (parts.home.clone(), parts.archives.clone());
@@ -328,7 +343,7 @@ impl Desk {
             return Ok(answer);
         }
         if let Some(backups) = &parts.backups {
-            let order = Order::new(Kind::BeforeRestore, by.as_str());
+            let order = Order::new(Kind::BeforeRestore, by.clone());
             if let Err(why) = backups.create(order, bounds.rules).await {
                 // It is kept as it is, too.
                 tracing::warn!(event = "restore_without_backup", reason = %why, "there is no backup of the present state; the state itself is kept");
@@ -342,11 +357,24 @@ impl Desk {
             .await
             .map_err(|e| NotRestored::Unfit(e.to_string()))?;
         renewed.map_err(NotRestored::Unfit)?;
+        // Where there is no store, the restored one says it when it is in use.
+        if let Some(backups) = &parts.backups {
+            let (now, action) = (Timestamp::now(), AuditAction::BackupRestored);
+            let backup_id = answer.plan.backup.backup_id.as_str();
+            let entry = Entry::new(now, action, Actor::DAEMON, backup_id)
+                .at_level(AuditLevel::Critical)
+                .with_result(AuditResult::Partial)
+                .with(&json!({"what": "restore begins", "restore_id": staged.restore_id()}));
+            // It goes along into the restored store.
+            if let Some(on_record) = backups.put_on_record(by.actor, entry).await {
+                on_record.wait_anyway().await;
+            }
+        }
         tracing::warn!(
             event = "restore_started",
             restore_id = staged.restore_id(),
             backup_id = answer.plan.backup.backup_id,
-            by,
+            by = by.shown,
             tasks_dropped = answer.plan.tasks_dropped,
             tasks_run_again = answer.plan.tasks_run_again,
             "a backup is restored: the bots are stopped first"
@@ -383,11 +411,7 @@ impl Desk {
             }
         }
         let now = Timestamp::now();
-        let summary = self
-            .0
-            .backups
-            .as_ref()
-            .map(|backups| backups.watch().borrow().clone());
+        let summary = self.summary();
         let bytes: u64 = found.iter().map(|one| one.size).sum();
         Ok(RecoveryStatus {
             timestamp: now,

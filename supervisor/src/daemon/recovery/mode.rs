@@ -23,7 +23,7 @@ use signal_hook_tokio::Signals;
 use tokio::sync::{mpsc, watch};
 
 use super::desk::{self, Bounds, Desk, Ready, Wanted};
-use crate::backup::Archives;
+use crate::backup::{Archives, By};
 use crate::daemon::home::HomeLock;
 use crate::daemon::rollback::{InRecovery, Place};
 use crate::daemon::service::Notifier;
@@ -255,7 +255,7 @@ async fn by_itself(desk: Desk, config: Config, before: u32) {
         );
         let wanted = Wanted::Backup(id);
         if desk
-            .restore(wanted, false, "deia".into(), n + 1)
+            .restore(wanted, false, By::itself(), n + 1)
             .await
             .is_ok()
         {

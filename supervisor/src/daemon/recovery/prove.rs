@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use deia::api::{AuditAction, AuditLevel};
+use deia::time::Timestamp;
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::audit::{Actor, Entry, Recorder};
 use crate::backup::restore::{self, Journal};
 use crate::daemon::command::Command;
 use crate::daemon::home::Home;
@@ -18,6 +22,10 @@ pub async fn prove(
 ) {
     let found = look(&journal, &store).await;
     let passed = found.is_none();
+    // Before the fleet works on it. Killed in between, it is checked, and said, once more.
+    let recorder = Recorder::new(commands.clone());
+    let entry = entry(&journal, found.as_deref());
+    recorder.put(Actor::DAEMON, entry).await.wait_anyway().await;
     if passed {
         // Who is told that it is done can submit. Killed in between, it is checked once more.
         let (reply, unheld) = oneshot::channel();
@@ -52,6 +60,22 @@ pub async fn prove(
             tracing::error!(event = "restore_failed", restore_id, backup_id, reason = %e, "how the restore went could not be written down; it is checked again at the next start");
         }
         Err(_) => {}
+    }
+}
+
+/// How it went.
+fn entry(journal: &Journal, found: Option<&str>) -> Entry {
+    let (now, action) = (Timestamp::now(), AuditAction::BackupRestored);
+    let entry = Entry::new(now, action, Actor::DAEMON, journal.backup_id.as_str())
+        .at_level(AuditLevel::Critical)
+        .with(&json!({
+            "what": "restore ended",
+            "restore_id": journal.restore_id,
+            "asked_by": journal.by,
+        }));
+    match found {
+        None => entry,
+        Some(why) => entry.failed(why),
     }
 }
 

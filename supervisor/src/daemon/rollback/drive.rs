@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::journal::Journal;
 use super::{Rollbacks, written};
+use crate::backup::By;
 use crate::daemon::command::Command;
 use crate::daemon::recovery::desk::Wanted;
 
@@ -58,7 +59,11 @@ async fn go(rollbacks: &Rollbacks, journal: Journal) -> Result<(), (Journal, Str
     let by = journal.view.by.clone();
     let restored = parts
         .desk
-        .restore_into(Wanted::Backup(backup), by, journal.switch.clone())
+        .restore_into(
+            Wanted::Backup(backup),
+            By::daemon_for(by),
+            journal.switch.clone(),
+        )
         .await;
     if let Err(e) = restored {
         return Err((journal, e.to_string()));

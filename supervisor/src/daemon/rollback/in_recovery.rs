@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::choice::Choice;
 use super::{Journal, NotRolledBack, plan, read, readable, written};
+use crate::backup::By;
 use crate::daemon::home::Home;
 use crate::daemon::recovery::Desk;
 use crate::daemon::recovery::desk::Wanted;
@@ -183,7 +184,10 @@ impl InRecovery {
         let begun = match plan {
             Some(plan) => {
                 let wanted = Wanted::Backup(plan.backup.backup_id);
-                let restored = self.desk.restore_into(wanted, by, attempt).await;
+                let restored = self
+                    .desk
+                    .restore_into(wanted, By::daemon_for(by), attempt)
+                    .await;
                 restored.map(drop).map_err(|e| e.to_string())
             }
             None => {

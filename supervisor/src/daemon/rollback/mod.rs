@@ -48,7 +48,8 @@ use super::home::Home;
 use super::recovery::Desk;
 use super::recovery::desk::Wanted;
 use super::upgrade::{Attempt, Findings, Upgrader, own_name};
-use crate::audit::{Actor, Entry};
+use crate::audit::{Actor, Entry, Recorder};
+use crate::backup::By;
 
 /// Milliseconds running tasks have where nothing is said.
 const WAIT_MS: u64 = 60_000;
@@ -102,6 +103,8 @@ pub enum NotRolledBack {
 impl Rollbacks {
     /// Those of this daemon.
     pub fn new(parts: Parts) -> Self {
+        // A rollback restores: from here on there is who puts that on record.
+        parts.desk.record_by(Recorder::new(parts.commands.clone()));
         Self(Arc::new(parts))
     }
 
@@ -320,7 +323,7 @@ async fn plan(
     let mut why = NO_BACKUP.to_owned();
     for id in candidates {
         let wanted = Wanted::Backup(id.clone());
-        let tried = desk.restore(wanted, true, by.to_owned(), 0).await;
+        let tried = desk.restore(wanted, true, By::daemon_for(by), 0).await;
         match tried {
             Ok(answer) => return Ok(answer.plan),
             Err(e) => why = format!("backup {id}: {e}"),

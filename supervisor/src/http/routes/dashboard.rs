@@ -14,7 +14,7 @@ use deia::config::{Config, FeatureFlags};
 use deia::time::Timestamp;
 use serde::Serialize;
 
-use super::{Api, Shared};
+use super::{Api, Shared, refused};
 use crate::audit::Actor;
 use crate::brain::alerts;
 use crate::brain::degrade::Feature;
@@ -196,7 +196,8 @@ pub async fn resolve(
     actor: Actor,
     PathArgs(id): PathArgs<String>,
 ) -> Result<Json<ResolveAnswer>, ApiFailure> {
-    if !api.health.resolve(id.clone(), actor).await {
+    let resolved = api.health.resolve(id.clone(), actor).await;
+    if !resolved.map_err(|why| refused(why, ""))? {
         return Err(ApiFailure::not_found(format!("Alert {id} not found")));
     }
     Ok(Json(ResolveAnswer {

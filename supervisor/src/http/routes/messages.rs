@@ -14,10 +14,10 @@ use deia::time::Timestamp;
 use serde_json::{Map, Value};
 
 use super::orchestrate::unreadable;
-use super::submit::dangerous;
+use super::submit::{NotTaken, dangerous};
 use super::{Shared, refused};
 use crate::audit::Actor;
-use crate::brain::content::{self, Verdict};
+use crate::brain::content::{self, Found, Verdict};
 use crate::daemon::command::{AskMail, Command};
 use crate::daemon::intake::MAX_METADATA_BYTES;
 use crate::daemon::validation::Way;
@@ -58,7 +58,8 @@ pub async fn send(
         ttl_seconds: request.ttl_seconds,
         metadata: request.metadata,
     };
-    let message = draft.to(&api, caller, &from_bot, request.to_bot)?;
+    let drafted = draft.to(&api, caller, &from_bot, request.to_bot).await?;
+    let message = &drafted.message;
     let answer = SendAnswer {
         success: true,
         message_id: message.id.clone(),
@@ -67,7 +68,7 @@ pub async fn send(
         status: MessageStatus::Pending,
         timestamp: message.created_at,
     };
-    submit(&api, caller, vec![message]).await?;
+    submit(&api, caller, vec![drafted]).await?;
     Ok(Json(answer))
 }
 
@@ -98,16 +99,17 @@ pub async fn broadcast(
         ttl_seconds: request.ttl_seconds,
         metadata: request.metadata,
     };
-    let messages: Vec<NewMessage> = of_type
-        .map(|bot| draft.clone().to(&api, caller, &from_bot, bot.id))
-        .collect::<Result<_, _>>()?;
+    let mut messages = Vec::new();
+    for bot in of_type {
+        messages.push(draft.clone().to(&api, caller, &from_bot, bot.id).await?);
+    }
     if messages.is_empty() {
         let kind = request.to_type;
         return Err(ApiFailure::not_found(format!("No bot of type {kind}")));
     }
     let sent: Vec<BroadcastMessage> = messages
         .iter()
-        .map(|message| BroadcastMessage {
+        .map(|Drafted { message, .. }| BroadcastMessage {
             message_id: message.id.clone(),
             to_bot: message.to_bot.clone(),
         })
@@ -277,9 +279,10 @@ pub async fn to_this_bot(
         ttl_seconds: None,
         metadata: None,
     };
-    let message = draft.to(&api, caller, &from_bot, api.config.first_pool())?;
-    let message_id = message.id.clone();
-    submit(&api, caller, vec![message]).await?;
+    let to_bot = api.config.first_pool();
+    let drafted = draft.to(&api, caller, &from_bot, to_bot).await?;
+    let message_id = drafted.message.id.clone();
+    submit(&api, caller, vec![drafted]).await?;
     Ok(Json(BotMessageAnswer {
         success: true,
         message: "Message queued".to_owned(),
@@ -337,13 +340,13 @@ struct Draft {
 }
 
 impl Draft {
-    fn to(
+    async fn to(
         self,
         api: &Shared,
         caller: Caller,
         from_bot: &str,
         to_bot: String,
-    ) -> Result<NewMessage, ApiFailure> {
+    ) -> Result<Drafted, ApiFailure> {
         if self.content.len() > MAX_MESSAGE_BYTES {
             return Err(ApiFailure::too_large(format!(
                 "the message has {} bytes; {MAX_MESSAGE_BYTES} is the most",
@@ -359,20 +362,19 @@ impl Draft {
         }
         let config = api.config.current();
         let id = uuid::Uuid::now_v7().to_string();
-        match content::of_message(&config, &to_bot, &self.content) {
-            Verdict::Pass => {}
-            Verdict::Note(found) => {
-                api.validation
-                    .noted(Way::Message, Actor::from(&caller), &caller, &id, found)
-            }
+        let found = match content::of_message(&config, &to_bot, &self.content) {
+            Verdict::Pass => None,
+            Verdict::Note(found) => Some(found),
             Verdict::Refuse(refusal) => {
-                api.validation
-                    .refused(Way::Message, Actor::from(&caller), &caller, &refusal);
-                return Err(dangerous(&refusal));
+                let entry = api.validation.refused(Way::Message, &caller, &refusal);
+                let recorder = &api.validation.recorder;
+                let on_record = recorder.put(Actor::from(&caller), entry).await;
+                let why = NotTaken::Dangerous(dangerous(&refusal), on_record);
+                return Err(why.settled().await);
             }
-        }
+        };
         let default_ttl = || config.timeouts.message_ttl_seconds;
-        Ok(NewMessage {
+        let message = NewMessage {
             id,
             from_bot: from_bot.to_owned(),
             to_bot,
@@ -381,14 +383,36 @@ impl Draft {
             metadata,
             created_at: Timestamp::now(),
             ttl_seconds: self.ttl_seconds.unwrap_or_else(default_ttl),
-        })
+        };
+        Ok(Drafted { message, found })
     }
 }
 
-async fn submit(api: &Shared, caller: Caller, messages: Vec<NewMessage>) -> Result<(), ApiFailure> {
+/// A message that may be sent, and what was found in it and is let pass.
+struct Drafted {
+    message: NewMessage,
+    found: Option<Found>,
+}
+
+async fn submit(api: &Shared, caller: Caller, drafted: Vec<Drafted>) -> Result<(), ApiFailure> {
+    let mut noted = Vec::new();
+    for Drafted { message, found } in &drafted {
+        if let Some(found) = *found {
+            let entry = api
+                .validation
+                .noted(Way::Message, &caller, &message.id, found);
+            let recorder = &api.validation.recorder;
+            noted.push(recorder.put(Actor::from(&caller), entry).await);
+        }
+    }
+    let messages = drafted.into_iter().map(|drafted| drafted.message).collect();
     let command = |reply| Command::Mail(AskMail::Send { messages, reply });
     let sent = api.ask_as(Actor::from(&caller), command).await?;
-    sent.map_err(|why| refused(why, ""))
+    sent.map_err(|why| refused(why, ""))?;
+    for on_record in noted {
+        on_record.wait_anyway().await;
+    }
+    Ok(())
 }
 
 fn missing() -> ApiFailure {

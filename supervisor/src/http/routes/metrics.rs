@@ -12,6 +12,7 @@ use deia::api::{BotView, ScalingStatus};
 use deia::bot::Actual;
 use deia::message::MessageStatus;
 use deia::task::{TaskStatus, TaskType};
+use deia::time::Timestamp;
 
 use super::Shared;
 use super::orchestrate::unreadable;
@@ -51,6 +52,7 @@ pub async fn metrics(State(api): State<Shared>) -> Result<impl IntoResponse, Api
     of_attempts(&mut text, &observed.record);
     of_bots(&mut text, &bots, &scaling);
     of_messages(&mut text, &messages);
+    of_backups(&mut text, &api);
     of_edge(&mut text, &api);
     of_validation(&mut text, &api);
     Ok(([(CONTENT_TYPE_HEADER, CONTENT_TYPE)], text.finish()))
@@ -310,6 +312,42 @@ fn of_messages(text: &mut Text, counts: &MessageCounts) {
     for (status, count) in MessageStatus::ALL.into_iter().zip(counts.by_status) {
         text.sample(&[("status", &status.to_string())], count);
     }
+}
+
+fn of_backups(text: &mut Text, api: &Shared) {
+    let Some(known) = api.recovery.summary() else {
+        return;
+    };
+    text.one("backups", Gauge, "Backups that are kept.", known.count);
+    text.family(
+        "backup_age_seconds",
+        Gauge,
+        "Since the newest backup that can be read was made; nothing where there is none.",
+    );
+    if let Some(age) = known.age_seconds(Timestamp::now()) {
+        text.sample(&[], format_args!("{age:.3}"));
+    }
+    text.family(
+        "backup_size_bytes",
+        Gauge,
+        "The file of the newest backup that can be read.",
+    );
+    if let Some(newest) = &known.newest {
+        text.sample(&[], newest.size_bytes);
+    }
+    text.one(
+        "backups_size_bytes",
+        Gauge,
+        "The files of all backups together.",
+        known.total_bytes,
+    );
+    text.family(
+        "backup_runs_total",
+        Counter,
+        "Backups that were begun, by what became of them.",
+    )
+    .sample(&[("outcome", "made")], known.made)
+    .sample(&[("outcome", "failed")], known.failed);
 }
 
 fn of_validation(text: &mut Text, api: &Shared) {

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::output::{Following, Step};
-use super::submit::{send, settle, take};
+use super::submit::{send, take};
 use super::tasks::{record, result_view};
 use crate::audit::Actor;
 use crate::daemon::command::Command;
@@ -94,11 +94,14 @@ async fn complete(api: Shared, caller: Caller, request: Request) -> Result<Respo
     let (task, chat) = understand(request, &config)?;
     let lasts = api.lasting.begin(&caller)?;
     let actor = Actor::from(&caller);
-    let taken = take(&api, &config, caller, Way::Chat, task)?;
-    let id = taken.task.id.clone();
-    let (sketch, answer) = send(&api, actor.clone(), taken).await?;
+    let taken = match take(&api, &config, caller, Way::Chat, task).await {
+        Ok(taken) => taken,
+        Err(why) => return Err(why.settled().await),
+    };
+    let id = taken.intake.task.id.clone();
+    let sent = send(&api, actor.clone(), taken).await?;
     let leave = CancelOnDrop(Some((api.clone(), actor, id.clone())));
-    let answer = settle(sketch, answer.await)?;
+    let answer = sent.settled().await?;
     if !answer.success {
         leave.done();
         return Err(wrong(

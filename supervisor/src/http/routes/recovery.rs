@@ -11,7 +11,7 @@ use deia::api::{RestoreAnswer, RestoreQuery};
 use deia::time::Timestamp;
 
 use super::Shared;
-use crate::backup::{Failure, Kind, Order, Rules};
+use crate::backup::{By, Failure, Kind, Order, Rules};
 use crate::daemon::recovery::Desk;
 use crate::daemon::recovery::desk::{NotRestored, Wanted, is_restore_point, label};
 use crate::http::caller::Caller;
@@ -42,7 +42,6 @@ pub async fn backup(
 ) -> Result<Json<BackupAnswer>, ApiFailure> {
     let backup_type = label(request.backup_type.as_deref(), "registry");
     let order = Order {
-        kind: Kind::Manual,
         source: request
             .source
             .filter(|source| !source.is_empty())
@@ -51,7 +50,7 @@ pub async fn backup(
         tags: request.tags.unwrap_or_default(),
         name: request.name.filter(|name| !name.is_empty()),
         description: request.description,
-        by: caller.to_string(),
+        ..Order::new(Kind::Manual, By::from(&caller))
     };
     create(&api, order).await.map(Json)
 }
@@ -132,7 +131,7 @@ pub async fn restore_point(
         name: Some(name.to_owned()),
         description: Some(description.clone()),
         source: if by_hand { MANUAL } else { "restore-point" }.to_owned(),
-        ..Order::new(Kind::RestorePoint, caller.to_string())
+        ..Order::new(Kind::RestorePoint, By::from(&caller))
     };
     let made = create(&api, order).await?;
     Ok(Json(RestorePointAnswer {
@@ -167,7 +166,7 @@ pub async fn restore(
         (None, _) => Wanted::Backup(id.clone()),
     };
     let dry_run = query.dry_run.unwrap_or(false);
-    desk.restore(wanted, dry_run, caller.to_string(), 0)
+    desk.restore(wanted, dry_run, By::from(&caller), 0)
         .await
         .map(Json)
         .map_err(|why| match &why {

@@ -18,6 +18,7 @@ use crate::audit::Actor;
 use crate::brain::content::Refusal;
 use crate::daemon::command::{Command, Refused, Submitted};
 use crate::daemon::intake::{Intake, NotATask, intake};
+use crate::audit::OnRecord;
 use crate::daemon::validation::Way;
 use crate::http::caller::Caller;
 use crate::http::error::ApiFailure;
@@ -59,11 +60,14 @@ pub(super) async fn submit_one(
     way: Way,
     request: SubmitRequest,
 ) -> Result<SubmitAnswer, ApiFailure> {
-    let taken = take(api, &api.config.current(), caller, way, request)?;
-    let wait = taken.wait;
-    let id = taken.task.id.clone();
-    let (sketch, answer) = send(api, Actor::from(&caller), taken).await?;
-    let mut answer = settle(sketch, answer.await)?;
+    let taken = match take(api, &api.config.current(), caller, way, request).await {
+        Ok(taken) => taken,
+        Err(why) => return Err(why.settled().await),
+    };
+    let wait = taken.intake.wait;
+    let id = taken.intake.task.id.clone();
+    let sent = send(api, Actor::from(&caller), taken).await?;
+    let mut answer = sent.settled().await?;
     // Where too many wait, this one is told at once how its task stands.
     if let Some(wait) = wait
         && answer.success
@@ -98,20 +102,22 @@ pub async fn batch(
         let mut waiting = Vec::with_capacity(portion.len());
         for entry in portion {
             waiting.push(match parse_body::<SubmitRequest>(entry) {
-                Ok(request) => match take(&api, &config, caller, Way::Batch, request) {
-                    Ok(taken) => send(&api, actor.clone(), taken).await,
+                Ok(request) => match take(&api, &config, caller, Way::Batch, request).await {
+                    Ok(taken) => send(&api, actor.clone(), taken).await.map_err(Into::into),
                     Err(why) => Err(why),
                 },
-                Err(errors) => Err(ApiFailure::invalid(errors)),
+                Err(errors) => Err(ApiFailure::invalid(errors).into()),
             });
         }
         for one in waiting {
             let answer = match one {
-                Ok((sketch, answer)) => {
-                    let id = sketch.task_id.clone();
-                    settle(sketch, answer.await).unwrap_or_else(|failure| failed(id, &failure))
+                Ok(sent) => {
+                    let id = sent.sketch.task_id.clone();
+                    sent.settled()
+                        .await
+                        .unwrap_or_else(|failure| failed(id, &failure))
                 }
-                Err(failure) => failed(String::new(), &failure),
+                Err(why) => failed(String::new(), &why.settled().await),
             };
             results.push(answer);
         }
@@ -124,32 +130,70 @@ pub async fn batch(
     }))
 }
 
+/// A task that may be submitted.
+pub(super) struct Taken {
+    /// The task.
+    pub(super) intake: Intake,
+    /// The record of what was found in it and let pass.
+    noted: Option<OnRecord>,
+}
+
+/// Why there is no task.
+pub(super) enum NotTaken {
+    /// It is none.
+    Failure(ApiFailure),
+    /// It holds what is refused, which goes on record.
+    Dangerous(ApiFailure, OnRecord),
+}
+
+impl From<ApiFailure> for NotTaken {
+    fn from(failure: ApiFailure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl NotTaken {
+    /// What is answered, once that is on record.
+    pub(super) async fn settled(self) -> ApiFailure {
+        match self {
+            Self::Failure(failure) => failure,
+            Self::Dangerous(failure, on_record) => match on_record.wait().await {
+                Ok(_) => failure,
+                Err(why) => refused(why, ""),
+            },
+        }
+    }
+}
+
 /// From a request to a task: the one way for everything that comes over HTTP. What has to be said of its
 /// content is said here.
-pub(super) fn take(
+pub(super) async fn take(
     api: &Shared,
     config: &Config,
     caller: Caller,
     way: Way,
     request: SubmitRequest,
-) -> Result<Intake, ApiFailure> {
+) -> Result<Taken, NotTaken> {
+    let recorder = &api.validation.recorder;
     match intake(request, config, Timestamp::now()) {
-        Ok(taken) => {
-            if let Some(found) = taken.noted {
-                let id = taken.task.id.as_str();
-                api.validation
-                    .noted(way, Actor::from(&caller), &caller, id, found);
+        Ok(intake) => {
+            let mut noted = None;
+            if let Some(found) = intake.noted {
+                let id = intake.task.id.as_str();
+                let entry = api.validation.noted(way, &caller, id, found);
+                noted = Some(recorder.put(Actor::from(&caller), entry).await);
             }
-            Ok(taken)
+            Ok(Taken { intake, noted })
         }
-        Err(NotATask::Invalid(errors)) => Err(ApiFailure::invalid(errors)),
+        Err(NotATask::Invalid(errors)) => Err(ApiFailure::invalid(errors).into()),
         Err(NotATask::TooLarge(bytes, most)) => Err(ApiFailure::too_large(format!(
             "content has {bytes} bytes, tasks.max_content_bytes allows {most}"
-        ))),
+        ))
+        .into()),
         Err(NotATask::Dangerous(refusal)) => {
-            api.validation
-                .refused(way, Actor::from(&caller), &caller, &refusal);
-            Err(dangerous(&refusal))
+            let entry = api.validation.refused(way, &caller, &refusal);
+            let on_record = recorder.put(Actor::from(&caller), entry).await;
+            Err(NotTaken::Dangerous(dangerous(&refusal), on_record))
         }
     }
 }
@@ -159,25 +203,42 @@ pub(super) fn dangerous(refusal: &Refusal) -> ApiFailure {
     ApiFailure::bad_request("dangerous_content", refusal.to_string())
 }
 
-pub(super) type Waiting = oneshot::Receiver<Result<Submitted, Refused>>;
+/// A task on its way to the disk.
+pub(super) struct Sent {
+    sketch: SubmitAnswer,
+    answer: oneshot::Receiver<Result<Submitted, Refused>>,
+    noted: Option<OnRecord>,
+}
+
+impl Sent {
+    /// What is answered, once it is there, and what was noted of it.
+    pub(super) async fn settled(self) -> Result<SubmitAnswer, ApiFailure> {
+        let answer = settle(self.sketch, self.answer.await)?;
+        if let Some(noted) = self.noted {
+            noted.wait_anyway().await;
+        }
+        Ok(answer)
+    }
+}
 
 /// Hands a task to the main loop.
-pub(super) async fn send(
-    api: &Shared,
-    actor: Actor,
-    taken: Intake,
-) -> Result<(SubmitAnswer, Waiting), ApiFailure> {
-    let sketch = sketch(&taken.task);
+pub(super) async fn send(api: &Shared, actor: Actor, taken: Taken) -> Result<Sent, ApiFailure> {
+    let Taken { intake, noted } = taken;
+    let sketch = sketch(&intake.task);
     let (reply, answer) = oneshot::channel();
     let command = Command::Submit {
-        task: taken.task,
-        demand: taken.demand,
+        task: intake.task,
+        demand: intake.demand,
         reply,
     };
     let stopping = |_| ApiFailure::unavailable("stopping", "the daemon is stopping", 1);
     let command = Command::As(actor, Box::new(command));
     api.commands.send(command).await.map_err(stopping)?;
-    Ok((sketch, answer))
+    Ok(Sent {
+        sketch,
+        answer,
+        noted,
+    })
 }
 
 fn sketch(task: &NewTask) -> SubmitAnswer {

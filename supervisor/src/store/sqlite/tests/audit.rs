@@ -287,6 +287,8 @@ fn change(rng: &mut Rng, conn: &Connection, n: u64) -> (String, i64) {
 }
 
 /// Each kind of change comes fifty times; what is expected to be named first stands with it in `change`.
+///
+/// Shown to fail on a hash that leaves the details out: 50 of 1,000 were not found, all of that kind.
 #[test]
 fn whatever_is_changed_is_found_and_the_first_bad_one_named() {
     let (_home, path, head) = written();
@@ -418,6 +420,7 @@ fn codes_stay_what_they_are() {
             "request_refused",
             "credential_created",
             "credential_revoked",
+            "backup_deleted",
         ]
     );
     for (place, action) in AuditAction::ALL.iter().enumerate() {
