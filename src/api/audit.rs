@@ -29,8 +29,10 @@ macro_rules! words {
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
         )]
+        // A name of its own for each would be left out of the document, which does not see through a macro.
+        #[serde(rename_all = "snake_case")]
         pub enum $name {
-            $($(#[$of])* #[serde(rename = $text)] $variant,)*
+            $($(#[$of])* $variant,)*
         }
 
         impl $name {

@@ -161,10 +161,16 @@ impl Judge<'_> {
             "GET /api/scaling/status" => {
                 let active = list(self.at("/active_bots")).count();
                 self.same("how many", self.at("/current_bot_count"), &json!(active));
-                let bots = self.fleet.ctl(&["bots"]);
-                let own = list(&bots["bots"]).filter(|bot| bot["pool"] != "external");
-                let wanted = own.filter(|bot| bot["wanted"] == "running").count();
-                self.same("to deiactl", &json!(active), &json!(wanted));
+                // One that goes is there until its process has ended.
+                let agree = || {
+                    let status = self.fleet.get("/api/scaling/status");
+                    let active = list(&status["active_bots"]).count();
+                    let bots = self.fleet.ctl(&["bots"]);
+                    let own = list(&bots["bots"]).filter(|bot| bot["pool"] != "external");
+                    let wanted = own.filter(|bot| bot["wanted"] == "running").count();
+                    (active == wanted).then_some(())
+                };
+                wait_until(PATIENCE, "the status agrees with deiactl", agree);
                 self.same("the most", self.at("/max_bots"), &json!(9));
                 self.holds(
                     "a step up is on record",
