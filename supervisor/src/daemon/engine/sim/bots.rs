@@ -11,6 +11,7 @@ use deia::wire::{
 use deia_worker::spool::{Record, Writer};
 use tokio::sync::{mpsc, oneshot};
 
+use super::server::is_served;
 use super::world::{Happening, World};
 use crate::brain::Millis;
 use crate::fleet::exits::{Exit, Origin};
@@ -463,6 +464,7 @@ impl World {
         if proc.attempts.contains_key(&key) {
             return;
         }
+        let served = is_served(&proc.bot);
         let mut attempt = Attempt {
             since: now,
             content: assignment.content.clone(),
@@ -485,6 +487,11 @@ impl World {
         if self.fault(0.02) {
             // It never ends by itself, whatever its time-out.
             return;
+        }
+        if served && self.server_is_away {
+            let after = self.within(1, 60);
+            let outcome = failed(FailureKind::Unreachable);
+            return self.later(after, Happening::Done(pid, key, outcome));
         }
         let (after, outcome) = self.work(assignment);
         if after > assignment.timeout_ms {

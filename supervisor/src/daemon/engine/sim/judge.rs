@@ -466,6 +466,16 @@ impl World {
                 a.status == AttemptStatus::Failed && a.error.as_deref() != Some("cancelled")
             };
             let failures = task.record.attempts.iter().filter(failed).count() as u32;
+            let unreached = |a: &&crate::store::AttemptRecord| {
+                failed(a) && a.error.as_deref() == Some("Unreachable")
+            };
+            let unreached = task.record.attempts.iter().filter(unreached).count() as u32;
+            if unreached > self.outages {
+                let outages = self.outages;
+                return Err(format!(
+                    "{id} has failed {unreached} times for want of a server that was away {outages} times"
+                ));
+            }
             if failures > task.record.max_attempts * (again + 1) {
                 return Err(format!("{id} has failed {failures} times"));
             }

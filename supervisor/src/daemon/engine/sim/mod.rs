@@ -1,6 +1,6 @@
 //! The whole brain, simulated: the real main loop, with its routing, its window, its retries, its
 //! learning and its plan, in a world whose disk crashes, whose bots lie, hang, die and come back late,
-//! whose clock is set, and whose operator changes his mind. One seed decides everything, so what
+//! whose clock is set, whose model server goes away, and whose operator changes his mind. One seed decides everything, so what
 //! goes wrong once goes wrong again.
 //!
 //! ```text
@@ -22,6 +22,7 @@ mod clients;
 mod disk;
 mod hands;
 mod judge;
+mod server;
 mod world;
 
 use std::collections::BTreeMap;
@@ -53,7 +54,7 @@ fn seeds() -> Vec<u64> {
 /// a failing disk did not take; let tasks expire by a wall clock that was set; answer a submission before its commit.
 #[test]
 fn whatever_happens_nothing_is_lost_and_everything_is_done() {
-    let (mut happened, mut tasks, mut daemons, mut n) = (0, 0, 0, 0);
+    let (mut happened, mut tasks, mut daemons, mut held, mut n) = (0, 0, 0, 0, 0);
     let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in seeds() {
         let story = match World::new(seed).run() {
@@ -64,13 +65,16 @@ fn whatever_happens_nothing_is_lost_and_everything_is_done() {
         happened += story.happened;
         tasks += story.tasks;
         daemons += story.daemons;
+        held += story.held_turns;
         for (end, count) in story.ends {
             *ends.entry(end).or_default() += count;
         }
     }
     println!(
-        "{n} seeds: {tasks} tasks acknowledged, {daemons} daemons, {happened} happenings, {ends:?}"
+        "{n} seeds: {tasks} tasks acknowledged, {daemons} daemons, {happened} happenings, {held} turns with a pool that waits \
+        for its server, {ends:?}"
     );
+    assert!(held > 0 || n < 100, "no pool ever waited for its server");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deia::bot::BotType;
-use deia::config::{BackendSpec, Config, EchoSpec, Pool};
+use deia::config::{BackendSpec, Config, EchoSpec, ModelServer, Pool};
 use deia::task::TaskId;
 use deia::wire::{Outcome, ToWorker};
 use deia_worker::spool::Record;
@@ -26,6 +26,7 @@ use super::clients::Asked;
 use super::disk::{Disk, Health, SimStore};
 use super::hands::{Hands, Wish};
 use super::judge::{Judge, Now};
+use super::server::{Answers, deciding};
 use crate::brain::Millis;
 use crate::brain::scale::Host;
 use crate::daemon::home::Home;
@@ -72,6 +73,9 @@ pub(super) enum Happening {
     Done(u32, Key, Outcome),
     Beats(u32, Millis),
     Dies(u32, Exit),
+    ServerComes,
+    Probes(u64),
+    Probed(u64, Answers),
 }
 
 /// What goes wrong.
@@ -99,9 +103,11 @@ pub(super) enum Fault {
     LineBreaks,
     /// A bot says what is not so.
     BotLies,
+    /// A model server is away for a while.
+    ServerGoes,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 12] = [
     Fault::Kill,
     Fault::PowerCut,
     Fault::Stop,
@@ -113,6 +119,7 @@ const FAULTS: [Fault; 11] = [
     Fault::BotHangs,
     Fault::LineBreaks,
     Fault::BotLies,
+    Fault::ServerGoes,
 ];
 
 /// A daemon that lives.
@@ -149,6 +156,13 @@ pub(super) struct World {
     pub turned: bool,
     /// Once everything was done, a last daemon has looked at what is left.
     looked_again: bool,
+    pub server_is_away: bool,
+    /// Requests for other limits so far.
+    pub limits_asked: u64,
+    /// How often the server has gone away.
+    pub outages: u32,
+    /// Turns with a pool that waits for it.
+    pub held_turns: u64,
     trace: DefaultHasher,
     said: Vec<String>,
     talk: bool,
@@ -179,6 +193,10 @@ impl World {
             healing: false,
             turned: false,
             looked_again: false,
+            server_is_away: false,
+            limits_asked: 0,
+            outages: 0,
+            held_turns: 0,
             trace: DefaultHasher::new(),
             said: Vec::new(),
             talk: std::env::var_os("DEIA_SIM_TALK").is_some(),
@@ -215,6 +233,7 @@ impl World {
             happened: self.happened,
             tasks: self.judge.acknowledged.len(),
             daemons: self.incarnation,
+            held_turns: self.held_turns,
             trace: self.trace.finish(),
             ends: self.count_ends(),
         };
@@ -296,11 +315,16 @@ impl World {
             }
             Happening::Keeps(daemon, job) if self.is_daemon(daemon) => self.keeps(job),
             Happening::Forks(daemon, request) if self.is_daemon(daemon) => self.forks(&request),
+            Happening::Probes(daemon) if self.is_daemon(daemon) => self.probes(),
+            Happening::Probed(daemon, answers) if self.is_daemon(daemon) => self.probed(answers),
+            Happening::ServerComes => self.server_is_away = false,
             Happening::Commits(_)
             | Happening::Committed(..)
             | Happening::Reaches(..)
             | Happening::Answers(..)
             | Happening::Keeps(..)
+            | Happening::Probes(_)
+            | Happening::Probed(..)
             | Happening::Forks(..) => {}
             Happening::Dials(pid) => self.dials(pid),
             Happening::Told(pid, connection, frame) => self.told(pid, connection, *frame),
@@ -345,6 +369,10 @@ impl World {
     }
 
     // --- the daemon -----------------------------------------------------------------------------
+
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
 
     pub fn is_up(&self) -> bool {
         self.daemon.is_some()
@@ -392,10 +420,13 @@ impl World {
         daemon.woken_at = now;
         self.turned = true;
         let engine = &mut daemon.engine;
+        let before = deciding(engine);
         what(engine);
         engine.timers_due();
         engine.settle();
         let ended = engine.ended();
+        let after = deciding(engine);
+        self.judge_held(&before, &after);
         self.grant_wishes();
         self.look_at_connections();
         self.look_at_answers();
@@ -444,6 +475,7 @@ impl World {
             woken_at: 0,
         });
         self.turn(|_| {});
+        self.later(50, Happening::Probes(self.incarnation));
         if self.healing {
             self.operator_is_content();
         }
@@ -776,6 +808,7 @@ impl World {
                     self.dies(pid, Exit::Signal(9));
                 }
             }
+            Fault::ServerGoes => self.server_goes(),
             Fault::Stop => self.turn(Engine::stop),
             Fault::Upgrade => self.turn(Engine::leave),
             Fault::DiskFails => {
@@ -827,6 +860,7 @@ impl World {
 
     fn heals(&mut self) {
         self.healing = true;
+        self.server_is_away = false;
         self.judge.healed_at = self.now();
         {
             // No client has named a time that does not come now.
@@ -913,6 +947,7 @@ pub(super) struct Story {
     pub happened: u64,
     pub tasks: usize,
     pub daemons: u64,
+    pub held_turns: u64,
     pub trace: u64,
     pub ends: BTreeMap<&'static str, u64>,
 }
@@ -928,11 +963,11 @@ fn configuration(rng: &mut fastrand::Rng) -> Config {
     let mut dev = pool("dev", BotType::Developer, 2);
     dev.specializations = vec!["python".into()];
     dev.max_concurrent_tasks = Some(rng.u32(1..=3));
-    config.bots = vec![
-        pool("all", BotType::General, 3),
-        dev,
-        pool("plan", BotType::Planner, 1),
-    ];
+    let mut plan = pool("plan", BotType::Planner, 1);
+    for served in [&mut dev, &mut plan] {
+        served.backend = BackendSpec::Ollama(ModelServer::ollama());
+    }
+    config.bots = vec![pool("all", BotType::General, 3), dev, plan];
     config.bot_limits.min_bots = rng.u32(1..=3);
     config.bot_limits.max_bots = rng.u32(3..=6);
     config.bot_limits.max_concurrent_tasks_per_bot = rng.u32(1..=4);
