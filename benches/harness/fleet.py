@@ -117,6 +117,18 @@ class Fleet:
         said = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
         return {bot["id"]: bot["pid"] for bot in json.loads(said.stdout)["bots"] if bot["pid"]}
 
+    def settle(self, bots, timeout=READY_TIMEOUT):
+        """Waits until so many bots are ready, and a second more: what a start costs is another row."""
+        argv = [self.setup.deiactl, "--home", self.home, "bots", "--json"]
+        deadline = time.monotonic() + timeout
+        while True:
+            said = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+            if sum(bot["actual"] == "ready" for bot in json.loads(said.stdout)["bots"]) >= bots:
+                return time.sleep(1)
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not {bots} bots were ready within {timeout} s")
+            time.sleep(0.1)
+
     def stop(self):
         """Asks it to end, without waiting."""
         self.process.child.send_signal(signal.SIGTERM)

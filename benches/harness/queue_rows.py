@@ -103,10 +103,12 @@ def wait(setup):
 
     for _ in range(setup.rounds):
         with Fleet(setup, 100) as fleet:
+            fleet.settle(100)
             add("deia, 100 bots", fleet.bench(*options("main", tasks, 4), "--rate", str(OFFERED_PER_SECOND)))
             routed = fleet.await_events("task_routed", tasks)
             routing.append(percentile([event["microseconds"] for event in routed], 0.99))
         with Fleet(setup, CONSUMERS) as fleet:
+            fleet.settle(CONSUMERS)
             add("deia, 8 bots", fleet.bench(*options("main", tasks, 4), "--rate", str(OFFERED_PER_SECOND)))
         if setup.has("redis-server"):
             with peers.redis(setup) as server:

@@ -51,7 +51,8 @@ fn seeds() -> Vec<u64> {
 /// Shown to fail on builds that: take over a lane's count from a read while something is on its way to the disk
 /// (the bug it found); tell a bot to forget a result before that is durable; release every lease at a start, though
 /// bots live; wait for a retry by the wall clock; take the word of a bot about another's task; forget the ends that
-/// a failing disk did not take; let tasks expire by a wall clock that was set; answer a submission before its commit.
+/// a failing disk did not take; let tasks expire by a wall clock that was set; answer a submission before its commit;
+/// give tasks to a pool whose model server is away.
 #[test]
 fn whatever_happens_nothing_is_lost_and_everything_is_done() {
     let (mut happened, mut tasks, mut daemons, mut held, mut n) = (0, 0, 0, 0, 0);
