@@ -102,7 +102,9 @@ impl Engine {
                 seconds = step.by as f64 / 1e6,
                 "the host's clock was set; what waits and what runs is measured without it"
             );
-            self.edge.begin(Job::KeepClocks(self.clocks.clone()));
+            // At once, as at a start: whoever starts after a crash has to know of the step before he reads a time that was
+            // written down after it. It is rare enough to wait for.
+            self.edge.keep_clocks(&self.clocks);
         }
     }
 
