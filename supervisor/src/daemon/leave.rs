@@ -244,7 +244,11 @@ impl Successor {
         let sockets = match self.listeners.sockets(&self.lock) {
             Ok(sockets) => sockets,
             Err(e) => {
-                tracing::error!(event = "upgrade_failed", error = %e, "the listeners can't be handed over; ending, to be started again");
+                let event = match attempt {
+                    Some(_) => "upgrade_failed",
+                    None => "restore_restarts",
+                };
+                tracing::error!(event, error = %e, "the listeners can't be handed over; ending, to be started again");
                 return ExitCode::from(EXIT_NO_RELEASE);
             }
         };
