@@ -51,6 +51,8 @@ pub const NAMES: &[&str] = &[
     "ack.after",
     "store.checkpoint.before",
     "store.checkpoint.after",
+    "store.room.before",
+    "store.room.after",
     // What a bot kept.
     "results.remove.before",
     "results.remove.after",

@@ -109,6 +109,7 @@ fn way(point: &str) -> (Way, u32) {
         ("store", _) if point.contains("checkpoint") => (Way::Load(Act::Nothing), 2),
         ("store", _) => match point {
             "store.renamed" | "store.log.made" => (Way::Start, 1),
+            "store.room.before" | "store.room.after" => (Way::Start, 1),
             "store.snapshot.copied" | "store.snapshot.synced" => (Way::Migrate, 1),
             _ => (Way::Load(Act::Nothing), 30),
         },

@@ -62,11 +62,18 @@ fn look(mut log: impl io::Read) -> io::Result<Option<String>> {
     }
     let salts = (word(&header, 16), word(&header, 20));
     let mut frame = vec![0; FRAME_HEADER_BYTES + page_bytes as usize];
+    let room = frame.clone();
     let (mut spoiled, mut whole_commits_behind) = (None, 0);
     for number in 1_u64.. {
         match log.read_exact(&mut frame) {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => break,
             read => read?,
+        }
+        if frame == room {
+            // Written before there was a log here, or lost: no frame, and most of a log that is not full.
+            spoiled = spoiled.or(Some(number));
+            sum = (0, 0);
+            continue;
         }
         // Each frame's sum goes on from the one before it, as that says it: so what stands behind a frame
         // that has changed can be told from what never was a log.

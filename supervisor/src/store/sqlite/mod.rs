@@ -33,6 +33,7 @@ mod pool;
 mod queue;
 mod read;
 mod record;
+mod room;
 mod row;
 mod snapshot;
 mod sum;
@@ -114,7 +115,7 @@ impl SqliteStore {
             committed,
             published: Arc::clone(&counts),
             head: head_to,
-            wal: Wal::new(Checkpointer::start(path)?),
+            wal: Wal::new(path, Checkpointer::start(path)?),
             state: State::Sound,
             _lock: lock,
         };

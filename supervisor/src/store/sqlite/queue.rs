@@ -93,6 +93,11 @@ impl Queue {
         Taken::Batch(state.next_transaction())
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().ops.is_empty()
+    }
+
     /// Refuses what comes from now on; what is in it is still taken.
     pub(super) fn end(&self) {
         self.lock().ended = Ended::Yes;

@@ -14,7 +14,6 @@
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use tokio::sync::{mpsc, watch};
@@ -25,9 +24,6 @@ use super::queue::{Queue, Taken};
 use super::wal::Wal;
 use crate::audit::Link;
 use crate::store::{Committed, Op, Outcome, StatusCounts, StoreError, Ticket};
-
-/// Without operations for this long, the log is checkpointed, and then left alone until the next write.
-const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(250);
 
 pub(super) struct Writer {
     pub(super) engine: Engine,
@@ -63,11 +59,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let _end = EndQueue(Arc::clone(&self.queue));
         loop {
-            let patience = self
-                .wal
-                .needs_checkpoint()
-                .then_some(IDLE_BEFORE_CHECKPOINT);
-            match self.queue.take(patience) {
+            match self.queue.take(self.wal.patience()) {
                 Taken::Batch(batch) => {
                     let committed = self.commit(batch);
                     deia::failpoint!("store.commit.after");
@@ -75,6 +67,9 @@ impl Writer {
                     let _ = self.committed.blocking_send(committed);
                     deia::failpoint!("store.reported");
                     self.checkpoint(Wal::after_commit);
+                    if self.queue.is_empty() {
+                        self.wal.make_room();
+                    }
                 }
                 Taken::Idle => self.checkpoint(Wal::when_idle),
                 Taken::Ended => break,
@@ -230,7 +225,7 @@ mod tests {
             engine,
             queue: Arc::default(),
             committed: mpsc::channel(1).0,
-            wal: Wal::new(Checkpointer::start(&path).unwrap()),
+            wal: Wal::new(&path, Checkpointer::start(&path).unwrap()),
             state: State::Sound,
             _lock: lock,
         }

@@ -45,6 +45,37 @@ fn the_log_stays_bounded() {
     assert!(!files::wal_of(&path).exists(), "a clean end leaves no log");
 }
 
+/// Shown to fail on a writer that makes no room.
+#[test]
+fn an_idle_writer_makes_room_for_what_comes_and_it_is_no_part_of_the_log() {
+    let (home, path) = home();
+    let (store, mut committed) = open(&path).unwrap();
+    run(&store, &mut committed, vec![submit("before")]);
+    let log = files::wal_of(&path);
+    let bytes = || fs::metadata(&log).unwrap().len();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while bytes() < 30 << 20 {
+        assert!(std::time::Instant::now() < deadline, "{} bytes", bytes());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let room = bytes();
+    for n in 0..50 {
+        run(&store, &mut committed, vec![submit(&format!("t{n}"))]);
+    }
+    assert_eq!(bytes(), room);
+    // As a power cut leaves it.
+    let other = home.path().join("other.db");
+    for suffix in ["", "-wal"] {
+        let to = files::beside(&other, suffix);
+        let copied = std::process::Command::new("cp")
+            .args([files::beside(&path, suffix), to])
+            .status();
+        assert!(copied.unwrap().success());
+    }
+    let (other, _) = open(&other).unwrap();
+    assert_eq!(other.published().of(TaskStatus::Queued), 51);
+}
+
 #[test]
 fn a_full_queue_gives_the_batch_back() {
     let (_home, path) = home();
