@@ -10,7 +10,7 @@ use deia::wire::ToWorker;
 use super::Engine;
 use super::edge::Job;
 use super::service::PROBE;
-use super::tasks::{AttemptEnd, AttemptPhase, Cancel, Detail, InFlight};
+use super::tasks::{AttemptEnd, AttemptPhase, Cancel, Detail, InFlight, Tries, log_received};
 use super::timers::Timer;
 use super::trail::{Keep, Then};
 use crate::audit::{Actor, Entry};
@@ -313,15 +313,14 @@ impl Engine {
         ready.seq = seq;
         self.note_submission(Submission::Accepted, ready.task_type);
         self.tally.received();
-        let bot = direct.as_ref().map(|settle| settle.bot.clone());
-        tracing::info!(event = "task_received", bot_id = bot.as_deref(), task_id = %ready.id, priority = %ready.priority, kind = %ready.task_type, "task accepted");
         let answer = match direct {
             Some(settle) => {
                 let bot = settle.bot.clone();
-                self.in_flight_begins(ready, settle, 1, 0, 0, &content);
+                self.in_flight_begins(ready, settle, Tries::FIRST, &content);
                 Submitted::Routed { bot }
             }
             None if ready.scheduled => {
+                log_received(&ready, None);
                 self.scheduled += 1;
                 self.due_at(not_before);
                 Submitted::Waits {
@@ -330,6 +329,7 @@ impl Engine {
                 }
             }
             None => {
+                log_received(&ready, None);
                 let (demand, priority) = (ready.demand.clone(), ready.priority);
                 self.dispatcher.add(ready, Some(content));
                 let position = Some(self.dispatcher.position(&demand, priority));
@@ -353,7 +353,13 @@ impl Engine {
             } => {
                 self.dispatcher.leased(&waiting.ready);
                 let content = content.or(waiting.content).unwrap_or_else(|| Arc::from(""));
-                self.in_flight_begins(waiting.ready, settle, attempt, failures, losses, &content);
+                let tries = Tries {
+                    attempt,
+                    failures,
+                    losses,
+                    is_new: false,
+                };
+                self.in_flight_begins(waiting.ready, settle, tries, &content);
             }
             // Cancelled or expired while it was being given out.
             _ => {
@@ -363,35 +369,35 @@ impl Engine {
         }
     }
 
-    fn in_flight_begins(
-        &mut self,
-        ready: Ready,
-        settle: Settle,
-        attempt: u32,
-        failures: u32,
-        losses: u32,
-        content: &Arc<str>,
-    ) {
-        tracing::info!(event = "task_routed", bot_id = %settle.bot, task_id = %ready.id, attempt, score = settle.weighing.score, microseconds = settle.weighing.microseconds, "task routed");
-        self.note_lease(&ready, attempt);
+    /// A lease is durable: the bot is told first, and then the rest of the world.
+    fn in_flight_begins(&mut self, ready: Ready, settle: Settle, tries: Tries, content: &Arc<str>) {
         let in_flight = InFlight {
             fence: Fence {
                 epoch: self.store.epoch(),
-                attempt,
+                attempt: tries.attempt,
             },
             ready,
             bot: settle.bot,
             run: settle.run,
             phase: AttemptPhase::Running,
             cancel: Cancel::No,
-            failures,
-            losses,
+            failures: tries.failures,
+            losses: tries.losses,
             since: self.now(),
             ran_before: 0,
             started_at: None,
             weighing: Some(settle.weighing),
         };
-        self.assign(in_flight, content);
+        let assigned = self.assign(&in_flight, content);
+        let (ready, bot) = (&in_flight.ready, &in_flight.bot);
+        if tries.is_new {
+            log_received(ready, Some(bot));
+        }
+        if let Some(weighing) = &in_flight.weighing {
+            tracing::info!(event = "task_routed", bot_id = %bot, task_id = %ready.id, attempt = tries.attempt, score = weighing.score, microseconds = weighing.microseconds, "task routed");
+        }
+        self.note_lease(ready, tries.attempt);
+        self.hold_in_flight(in_flight, content, assigned);
     }
 
     /// An attempt's end is durable.

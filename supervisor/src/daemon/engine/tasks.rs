@@ -75,6 +75,36 @@ impl Cancel {
     }
 }
 
+/// Whether a bot knows of its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Assigned {
+    /// It was told.
+    Sent,
+    /// It can't be told any more.
+    Unreachable,
+    /// It comes to fetch it.
+    ToFetch,
+}
+
+/// How often a task was tried, this attempt included, and how that went.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tries {
+    pub attempt: u32,
+    pub failures: u32,
+    pub losses: u32,
+    /// It came just now, and nothing was said of it yet.
+    pub is_new: bool,
+}
+
+impl Tries {
+    pub const FIRST: Self = Self {
+        attempt: 1,
+        failures: 0,
+        losses: 0,
+        is_new: true,
+    };
+}
+
 /// How a running attempt came to its end.
 #[derive(Debug)]
 pub(super) enum AttemptEnd {
@@ -88,6 +118,11 @@ pub(super) enum AttemptEnd {
     Released,
     /// No model server could be reached: the task waits for one.
     Held(String),
+}
+
+/// What the log says of a task that is durable.
+pub(super) fn log_received(ready: &Ready, bot: Option<&str>) {
+    tracing::info!(event = "task_received", bot_id = bot, task_id = %ready.id, priority = %ready.priority, kind = %ready.task_type, "task accepted");
 }
 
 impl Engine {
@@ -250,26 +285,44 @@ impl Engine {
         }
     }
 
-    /// The lease is durable: off to the bot.
-    pub(super) fn assign(&mut self, in_flight: InFlight, content: &Arc<str>) {
-        let fence = in_flight.fence;
-        let id = in_flight.ready.id.clone();
-        let limit = self.output_limit_bytes(&in_flight.bot);
-        self.outputs.open(&id, fence, limit);
-        if self.external.has(&in_flight.bot) {
-            return self.give(in_flight, content);
+    /// The lease is durable: off to the bot, without a word before that which could wait.
+    pub(super) fn assign(&mut self, in_flight: &InFlight, content: &Arc<str>) -> Assigned {
+        let (id, fence, bot) = (&in_flight.ready.id, in_flight.fence, &in_flight.bot);
+        let limit = self.output_limit_bytes(bot);
+        self.outputs.open(id, fence, limit);
+        if self.external.has(bot) {
+            return Assigned::ToFetch;
         }
         let assignment = ToWorker::Assign(Box::new(Assignment {
             task: id.clone(),
             fence,
             content: content.to_string(),
-            timeout_ms: self.attempt_timeout_ms(&in_flight),
+            timeout_ms: self.attempt_timeout_ms(in_flight),
         }));
         deia::failpoint!("assign.before");
-        let sent = self.send(&in_flight.bot, in_flight.run, assignment);
+        let sent = self.send(bot, in_flight.run, assignment);
         deia::failpoint!("assign.after");
-        self.in_flight.insert(id.clone(), in_flight);
-        if !sent {
+        match sent {
+            true => Assigned::Sent,
+            false => Assigned::Unreachable,
+        }
+    }
+
+    /// Until its end; which is now, where its bot could not be told.
+    pub(super) fn hold_in_flight(
+        &mut self,
+        in_flight: InFlight,
+        content: &Arc<str>,
+        assigned: Assigned,
+    ) {
+        let (id, fence) = (in_flight.ready.id.clone(), in_flight.fence);
+        match assigned {
+            Assigned::ToFetch => self.give(in_flight, content),
+            Assigned::Sent | Assigned::Unreachable => {
+                self.in_flight.insert(id.clone(), in_flight);
+            }
+        }
+        if assigned == Assigned::Unreachable {
             self.end_attempt(&id, fence, AttemptEnd::TakenBack);
         }
     }

@@ -11,11 +11,9 @@ use super::open;
 use super::read::Reader;
 use crate::store::StoreError;
 
-/// Reads at a time; the others wait their turn.
+/// Reads at a time; the others wait their turn. As many connections are kept as were needed at once: each holds
+/// about 0.3 MiB, and to open one takes longer than most reads.
 pub(super) const MAX_READERS: usize = 4;
-
-/// Connections kept between reads: each holds about 0.3 MiB.
-const KEPT_READERS: usize = 2;
 
 pub(super) struct Pool {
     path: PathBuf,
@@ -73,7 +71,7 @@ impl Pool {
         reader.conn.prepare_cached("COMMIT")?.execute([])?;
         // A connection on which something failed is not used again.
         let mut idle = self.idle();
-        if idle.len() < KEPT_READERS && !self.permits.is_closed() {
+        if !self.permits.is_closed() {
             idle.push(reader);
         }
         Ok(result)

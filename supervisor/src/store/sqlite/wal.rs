@@ -71,7 +71,7 @@ impl Wal {
             // Whatever an earlier process left is copied when idle.
             outstanding: 1,
             checkpointer,
-            room: Room::of(&files::wal_of(path), ROOM_BYTES).unwrap_or_else(no_room),
+            room: Room::of(&files::wal_of(path), ROOM_BYTES).unwrap_or_else(|e| no_room(&e)),
         }
     }
 
@@ -121,7 +121,7 @@ impl Wal {
             self.room = None;
         }
         if let Err(e) = filled {
-            no_room(e);
+            no_room(&e);
         }
     }
 
@@ -165,7 +165,7 @@ impl Wal {
     }
 }
 
-fn no_room(e: io::Error) -> Option<Room> {
+fn no_room(e: &io::Error) -> Option<Room> {
     tracing::warn!(event = "store_room_not_made", error = %e, "the store's log grows as it goes");
     None
 }
