@@ -30,14 +30,20 @@ class Admin:
         answer = self.sock.recv(65_536)
         took = (time.perf_counter() - sent_at) * 1e3
         while b"\r\n\r\n" not in answer:
-            answer += self.sock.recv(65_536)
+            answer += self.more()
         head, _, text = answer.partition(b"\r\n\r\n")
         length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         while len(text) < length:
-            text += self.sock.recv(65_536)
+            text += self.more()
         if not head.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(f"{method} {path}: {head[9:12]} {text[:200]}")
         return json.loads(text), took
+
+    def more(self):
+        part = self.sock.recv(65_536)
+        if not part:
+            raise RuntimeError("the daemon closed the connection in the middle of an answer")
+        return part
 
 
 def message(setup):

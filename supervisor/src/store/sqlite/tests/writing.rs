@@ -6,6 +6,7 @@ use deia::task::TaskStatus;
 
 use super::*;
 use crate::store::sqlite::files;
+use crate::store::sqlite::room::Room;
 use crate::store::{Lease, MAX_PENDING_OPS};
 
 #[test]
@@ -52,6 +53,10 @@ fn an_idle_writer_makes_room_for_what_comes_and_it_is_no_part_of_the_log() {
     let (store, mut committed) = open(&path).unwrap();
     run(&store, &mut committed, vec![submit("before")]);
     let log = files::wal_of(&path);
+    if Room::of(&log, 1).unwrap().is_none() {
+        println!("SKIPPED the log's room: less than 1 GiB is free in the temporary folder");
+        return;
+    }
     let bytes = || fs::metadata(&log).unwrap().len();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while bytes() < 30 << 20 {
