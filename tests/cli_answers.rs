@@ -218,6 +218,30 @@ fn waiting_ends_as_the_task_does() {
     assert!(shown.stderr.contains("within 0.2 s"), "{shown:?}");
 }
 
+/// Shown to fail on the program before, which said nothing for as long as there was no model server.
+#[test]
+fn whoever_waits_for_a_task_that_waits_is_told_what_for() {
+    let daemon = Scripted::start();
+    let mut waits = accepted();
+    let why = "Task t1 waits in place 1 for its model server, and goes on by itself: refused";
+    waits["message"] = json!(why);
+    daemon.answer("POST /api/orchestrate", 200, &waits);
+    daemon.answer("GET /api/tasks/t1", 200, &task("succeeded"));
+    let shown = daemon
+        .ctl(&["submit", "x", "--task-id", "t1", "--wait"])
+        .ok();
+    assert!(shown.stderr.contains(why), "{shown:?}");
+    let asked = daemon.requests();
+    let waited: Vec<f64> = asked
+        .iter()
+        .filter(|(route, _)| route == "POST /api/orchestrate")
+        .map(|(_, body)| serde_json::from_str::<Value>(body).unwrap()["wait_seconds"].clone())
+        .map(|seconds| seconds.as_f64().unwrap())
+        .collect();
+    // Told soon, then waited for; and it is the same task.
+    assert_eq!(waited, [2.0, 20.0], "{asked:?}");
+}
+
 #[test]
 fn a_fleet_that_has_no_bot_for_a_task_is_a_failure() {
     let daemon = Scripted::start();

@@ -26,6 +26,9 @@ const MAX_CONTENT_BYTES: u64 = 64 << 20;
 /// How long one request waits for the result; after that the task is asked for.
 const LONGEST_REQUEST: Duration = Duration::from_secs(20);
 
+/// After this long somebody who waits is told what for.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// Submit a task.
 #[derive(Debug, Args)]
 pub struct Submit {
@@ -81,8 +84,7 @@ impl Submit {
         let id = request.task_id.clone().unwrap_or_default();
         let wait = Wait::new(patience.unwrap_or(Patience::Unlimited));
         if patience.is_some() && !self.follow {
-            let longest = wait.left().unwrap_or(LONGEST_REQUEST).min(LONGEST_REQUEST);
-            request.wait_seconds = Some(longest.as_secs_f64());
+            request.wait_seconds = Some(wait.left().unwrap_or(SILENCE).min(SILENCE).as_secs_f64());
         }
         let client = context.announced().await?;
         context.when_interrupted(format!(
@@ -90,17 +92,7 @@ impl Submit {
              cancel {id}`"
         ));
         let answer = match patience {
-            // The same name again is the same task: an answer that was lost is asked for again.
-            Some(_) => {
-                let once = async || {
-                    client
-                        .submit(&request)
-                        .await
-                        .map(Some)
-                        .map_err(Failure::from)
-                };
-                accepted(context, wait.until("the submission", once).await?)?
-            }
+            Some(_) => submit_to_the_end(context, &client, &request, &wait).await?,
             None => submit(context, &client, &request).await?,
         };
         let out = &context.out;
@@ -113,6 +105,15 @@ impl Submit {
         }
         if patience.is_none() {
             return out.reply(&answer, |answer| say(out, answer));
+        }
+        let waits = [TaskStatus::Queued, TaskStatus::Scheduled];
+        if answer.status.is_some_and(|status| waits.contains(&status)) {
+            if let Some(message) = &answer.message {
+                context.note(message);
+            }
+            let longest = wait.left().unwrap_or(LONGEST_REQUEST).min(LONGEST_REQUEST);
+            request.wait_seconds = Some(longest.as_secs_f64());
+            submit_to_the_end(context, &client, &request, &wait).await?;
         }
         let task = ended(&client, &id, &wait).await?;
         out.reply(&task, |task| match &task.result {
@@ -192,6 +193,23 @@ fn read(name: &str, source: impl Read) -> Result<String, Failure> {
         )));
     }
     Ok(text)
+}
+
+/// The same name again is the same task: an answer that was lost is asked for again.
+async fn submit_to_the_end(
+    context: &Context,
+    client: &Client,
+    request: &SubmitRequest,
+    wait: &Wait,
+) -> Result<Reply<SubmitAnswer>, Failure> {
+    let once = async || {
+        client
+            .submit(request)
+            .await
+            .map(Some)
+            .map_err(Failure::from)
+    };
+    accepted(context, wait.until("the submission", once).await?)
 }
 
 async fn submit(
