@@ -137,12 +137,15 @@ pub enum ToSupervisor {
         /// Its descriptor of the file its main loop beats into, see [`Pulse`].
         pulse_fd: i32,
     },
-    /// The backend has begun.
+    /// It has the task.
     Started {
         /// The task.
         task: TaskId,
         /// Its attempt.
         fence: Fence,
+        /// Since when, by the wall clock, in microseconds since 1970. Earlier bots did not say.
+        #[serde(default, deserialize_with = "where_it_is")]
+        at: Option<i64>,
     },
     /// A piece of the answer, in order.
     Output {
@@ -162,6 +165,16 @@ pub enum ToSupervisor {
         /// How it went.
         outcome: Outcome,
     },
+}
+
+/// The last field of a frame, which those who did not know it yet left out; who does not know it yet does not
+/// read so far.
+fn where_it_is<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer).unwrap_or_default())
 }
 
 /// Most bytes in one [`ToSupervisor::Output`].
@@ -360,6 +373,44 @@ pub struct Assignment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As [`ToSupervisor`] was before `Started` said when.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Before {
+        Hello(Box<Hello>),
+        Ready { sandbox: String, pulse_fd: i32 },
+        Started { task: TaskId, fence: Fence },
+    }
+
+    #[test]
+    fn releases_before_and_after_a_start_had_a_time_understand_each_other() {
+        let (task, fence): (TaskId, _) = (
+            "t1".parse().unwrap(),
+            Fence {
+                epoch: 3,
+                attempt: 1,
+            },
+        );
+        let started = |at| ToSupervisor::Started {
+            task: task.clone(),
+            fence,
+            at,
+        };
+        let before = || Before::Started {
+            task: task.clone(),
+            fence,
+        };
+        fn sent<F: Serialize, T: serde::de::DeserializeOwned>(frame: &F) -> T {
+            let mut bytes = Vec::new();
+            super::super::encode(frame, &mut bytes).unwrap();
+            super::super::decode(&bytes[4..]).unwrap()
+        }
+        for at in [None, Some(0), Some(1_764_535_354_000_000), Some(i64::MIN)] {
+            assert_eq!(sent::<_, ToSupervisor>(&started(at)), started(at));
+            assert_eq!(sent::<_, Before>(&started(at)), before());
+        }
+        assert_eq!(sent::<_, ToSupervisor>(&before()), started(None));
+    }
 
     #[test]
     fn a_pulse_and_a_launch_are_read_as_they_were_written() {

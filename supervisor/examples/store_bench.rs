@@ -230,6 +230,7 @@ fn leases(seqs: &[Seq]) -> Vec<Op> {
         lease: Lease {
             bot_id: "coder".into(),
             at,
+            letter: None,
         },
         want_content: true,
     };

@@ -8,6 +8,7 @@
 //!                                                  + noted
 //! ```
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,9 +65,25 @@ pub(super) struct Daemon {
     pub plans: mpsc::Receiver<Plan>,
     pub restores: mpsc::Receiver<desk::Ready>,
     /// Of the bots' socket.
-    pub accepts: JoinHandle<()>,
+    pub accepts: Accepts,
     pub edge: Edge,
     pub successor: Successor,
+}
+
+/// What takes connections from the bots' socket.
+pub(super) struct Accepts {
+    pub accepts: JoinHandle<()>,
+    /// Ends once each of them is where it belongs.
+    pub placed: mpsc::Receiver<Infallible>,
+}
+
+impl Accepts {
+    /// Takes no more; those that were taken are looked after.
+    async fn end(mut self) {
+        self.accepts.abort();
+        // Whose a connection is takes a look at /proc.
+        drop(tokio::time::timeout(YIELD_GRACE, self.placed.recv()).await);
+    }
 }
 
 /// Where clients are served.
@@ -120,7 +137,7 @@ impl Daemon {
     async fn depart(self, plan: Plan, log: &LogHandle) -> ExitCode {
         tracing::info!(event = "upgrade_switching", to = plan.attempt.to_version, path = %plan.attempt.to.display(), "switching to another release");
         // Who dials the bots' socket from now on waits for the next process; and who was let in is served.
-        self.accepts.abort();
+        self.accepts.end().await;
         let connections = self.edge.give_back().await;
         if connections.cut > 0 {
             tracing::warn!(
@@ -163,7 +180,7 @@ impl Daemon {
         // It may be ending by itself: then it does not want to know.
         let _ = self.commands.send(Command::StopToGoOn).await;
         let ended = self.engine.await;
-        self.accepts.abort();
+        self.accepts.end().await;
         self.keeper.finish().await;
         if !matches!(ended, Ok(Ok(Ended::Stopped))) {
             return finish(ended, self.store, &self.home, &self.pids, &self.fleet).await;

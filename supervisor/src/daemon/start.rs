@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use super::command::MAX_COMMANDS;
 use super::engine::{Engine, Parts};
 use super::home::{Home, HomeLock};
-use super::leave::{self, Daemon, Successor};
+use super::leave::{self, Accepts, Daemon, Successor};
 use super::recovery::last_end::LastEnd;
 use super::recovery::{self as recovering, Desk, desk, last_end};
 use super::rollback::{self, Rollbacks};
@@ -221,7 +221,8 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         pids: pids.clone(),
         programs,
     };
-    let accepts = tokio::spawn(sessions::accept(listeners.bots.clone(), sessions));
+    let (placing, placed) = mpsc::channel(1);
+    let accepts = tokio::spawn(sessions::accept(listeners.bots.clone(), sessions, placing));
     tokio::spawn(strays.watch());
 
     let (limits_to, limits) = watch::channel(edge_limits(&config.http));
@@ -467,7 +468,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
         pids: pids.clone(),
         plans,
         restores,
-        accepts,
+        accepts: Accepts { accepts, placed },
         edge: leave::Edge {
             tcp,
             admin,

@@ -3,7 +3,8 @@
 //! ```text
 //!   spawn     one thread that forks; a new process gets its secret on standard input
 //!   exits     one task per process that waits for its end (pidfd), and of all it left
-//!   sessions  the socket bots dial: hand-shake, frames in, frames out
+//!   sessions  the socket bots dial: hand-shake, frames in
+//!   outgoing  frames out
 //!   outputs   what running tasks have said so far, and who follows it
 //!   pids      which processes are bots (to keep them off the admin socket)
 //!   strays    what dead bots left behind
@@ -27,6 +28,7 @@ pub mod exits;
 pub mod found;
 pub mod limits;
 pub mod oom;
+pub mod outgoing;
 pub mod outputs;
 pub mod pids;
 pub mod proof;
@@ -39,8 +41,8 @@ pub mod workdirs;
 
 use std::sync::Arc;
 
-use deia::wire::{Back, Launch, ToSupervisor, ToWorker};
-use tokio::sync::{mpsc, oneshot};
+use deia::wire::{Back, Launch, ToSupervisor};
+use tokio::sync::oneshot;
 
 /// Counts the processes a daemon has started: events of an earlier process of a bot are told apart.
 pub type Run = u64;
@@ -143,7 +145,7 @@ pub struct Hello {
     /// What it has, when it dials back in, and its heartbeats.
     pub back: Option<(Box<Back>, Option<pulse::PulseReader>)>,
     /// Frames to it.
-    pub frames: mpsc::Sender<ToWorker>,
+    pub frames: Box<dyn outgoing::Outgoing>,
     /// To accept it.
     pub answer: oneshot::Sender<Answer>,
 }

@@ -1,23 +1,25 @@
 //! The socket bots dial: hand-shake, frames in, frames out. What a bot started dials it as well
 //! (`$DEIA_SOCKET`), and is handed to the HTTP side as its bot's: whose it is, the kernel says.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deia::wire::{FrameError, ToSupervisor, ToWorker, encode, read_frame};
+use deia::wire::{FrameError, ToSupervisor, ToWorker, read_frame};
 use interprocess::local_socket::traits::StreamCommon as _;
 use interprocess::local_socket::traits::tokio::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
 use interprocess::os::unix::uds_local_socket;
 use interprocess::os::unix::uds_local_socket::tokio::{Listener, Stream};
-use tokio::io::{AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::outgoing::ToSocket;
 use super::outputs::{NotTaken, Outputs};
 use super::pids::BotPids;
 use super::proof::FleetKey;
@@ -37,10 +39,6 @@ const MAX_LOOKED_FOR: usize = 64;
 
 /// Time for a connection to say who it is and be accepted.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Frames that may wait for one bot. It has at most its slots' worth of tasks, each with an
-/// assignment, a cancel and an acknowledgement: a bot that lets this fill up does not read.
-pub const MAX_FRAMES: usize = 1024;
 
 /// Bytes of a path the kernel takes for a socket.
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
@@ -145,8 +143,13 @@ impl std::fmt::Debug for Programs {
     }
 }
 
-/// Accepts bots until the daemon ends.
-pub async fn accept(listener: Arc<BotsListener>, sessions: Sessions) {
+/// Accepts bots until the daemon ends. `placing` is held until it has ended, and each connection that was accepted is
+/// where it belongs.
+pub async fn accept(
+    listener: Arc<BotsListener>,
+    sessions: Sessions,
+    placing: mpsc::Sender<Infallible>,
+) {
     let unproven = Arc::new(Semaphore::new(MAX_UNPROVEN));
     let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     let looked_for = Arc::new(Semaphore::new(MAX_LOOKED_FOR));
@@ -157,6 +160,7 @@ pub async fn accept(listener: Arc<BotsListener>, sessions: Sessions) {
                 let sessions = sessions.clone();
                 let (unproven, strangers) = (unproven.clone(), strangers.clone());
                 let (looked_for, looks) = (looked_for.clone(), looks.clone());
+                let placing = placing.clone();
                 tokio::spawn(async move {
                     let peer = peer_pid(&stream);
                     // A bot waits its turn; what is none takes no bot's place.
@@ -172,8 +176,9 @@ pub async fn accept(listener: Arc<BotsListener>, sessions: Sessions) {
                         }
                         strangers.try_acquire_owned().ok()
                     };
+                    drop(placing);
                     match permit {
-                        Some(permit) => sessions.serve(Arc::new(stream), peer, permit).await,
+                        Some(permit) => sessions.serve(stream.into(), peer, permit).await,
                         None => refused(peer, "no bot is known by this pid"),
                     }
                 });
@@ -211,13 +216,15 @@ impl Sessions {
     /// One connection, from its first frame to its end.
     async fn serve(
         self,
-        stream: Arc<Stream>,
+        stream: UnixStream,
         peer_pid: Option<u32>,
         unproven: OwnedSemaphorePermit,
     ) {
-        let mut reader = BufReader::new(&*stream);
-        let hand_shake =
-            tokio::time::timeout(HELLO_TIMEOUT, self.shake_hands(&mut reader, peer_pid)).await;
+        let (from_it, to_it) = stream.into_split();
+        let mut reader = BufReader::new(from_it);
+        let (to_it, rest) = ToSocket::new(to_it);
+        let shake = self.shake_hands(&mut reader, to_it, peer_pid);
+        let hand_shake = tokio::time::timeout(HELLO_TIMEOUT, shake).await;
         let shaken = match hand_shake {
             Ok(Ok(shaken)) => shaken,
             Ok(Err(why)) => return refused(peer_pid, &why),
@@ -226,15 +233,12 @@ impl Sessions {
         drop(unproven);
         match shaken.answer {
             Answer::Accepted { line } => {
-                tokio::spawn(write_frames(stream.clone(), shaken.outgoing));
+                tokio::spawn(rest.write());
                 self.read_frames(reader, line, shaken.pid).await;
             }
             Answer::Dismissed => {
                 refused(peer_pid, "there is no use for it any more");
-                let (to_it, outgoing) = mpsc::channel(1);
-                let _ = to_it.try_send(ToWorker::Stop { grace_ms: 0 });
-                drop(to_it);
-                write_frames(stream, outgoing).await;
+                rest.write_and(ToWorker::Stop { grace_ms: 0 }).await;
             }
         }
     }
@@ -281,6 +285,7 @@ impl Sessions {
     async fn shake_hands(
         &self,
         reader: &mut (impl AsyncRead + Unpin),
+        to_it: ToSocket,
         peer_pid: Option<u32>,
     ) -> Result<Shaken, String> {
         let hello = match read_frame::<ToSupervisor>(reader, &mut Vec::new()).await {
@@ -300,7 +305,6 @@ impl Sessions {
             let pulse = pulse(&bot_id, pid, back.pulse_fd);
             (back, pulse)
         });
-        let (frames, outgoing) = mpsc::channel(MAX_FRAMES);
         let (answer, answered) = oneshot::channel();
         let hello = Hello {
             bot_id,
@@ -308,25 +312,20 @@ impl Sessions {
             pid,
             version: hello.version,
             back,
-            frames,
+            frames: Box::new(to_it),
             answer,
         };
         let ending = || "the daemon is ending".to_owned();
         let sent = self.events.send(FleetEvent::Hello(hello)).await;
         sent.map_err(|_| ending())?;
         let answer = answered.await.map_err(|_| ending())?;
-        Ok(Shaken {
-            answer,
-            outgoing,
-            pid,
-        })
+        Ok(Shaken { answer, pid })
     }
 }
 
 /// How a hand-shake ended.
 struct Shaken {
     answer: Answer,
-    outgoing: mpsc::Receiver<ToWorker>,
     pid: u32,
 }
 
@@ -339,28 +338,4 @@ fn pulse(bot: &str, pid: u32, fd: i32) -> Option<PulseReader> {
 
 fn refused(peer_pid: Option<u32>, why: &str) {
     tracing::warn!(event = "bot_refused", pid = peer_pid, reason = %why, "a connection to the bots' socket was refused");
-}
-
-/// Frames out: all that wait in one write.
-async fn write_frames(stream: Arc<Stream>, mut outgoing: mpsc::Receiver<ToWorker>) {
-    let mut send = &*stream;
-    let mut frames = Vec::new();
-    let mut bytes = Vec::new();
-    while outgoing.recv_many(&mut frames, 64).await > 0 {
-        bytes.clear();
-        for frame in frames.drain(..) {
-            if let Err(e) = encode(&frame, &mut bytes) {
-                tracing::error!(event = "frame_not_sent", error = %e, "a frame could not be encoded");
-            }
-        }
-        deia::failpoint!("frames.before");
-        // A bot that is gone is noticed by the reader.
-        if send.write_all(&bytes).await.is_err() {
-            return;
-        }
-        deia::failpoint!("frames.after");
-        if bytes.capacity() > 256 * 1024 {
-            bytes = Vec::new();
-        }
-    }
 }

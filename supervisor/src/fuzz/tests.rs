@@ -325,6 +325,7 @@ fn frames() -> Vec<(&'static str, u8, Vec<u8>)> {
             encoded(&ToSupervisor::Started {
                 task: task(),
                 fence,
+                at: Some(1_764_535_354_000_000),
             }),
         ),
         (

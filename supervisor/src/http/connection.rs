@@ -134,6 +134,10 @@ pub(super) async fn serve<S: Stream>(
             match command {
                 Command::Close => return Poll::Ready(End::Over),
                 Command::Yield if watch.may_yield() => return Poll::Ready(End::Yielded),
+                Command::Finish if !S::CAN_BE_GIVEN && watch.has_just_come(watch.now()) => {
+                    let at = tokio::time::Instant::now() + Duration::from_millis(LEAVE_CHECK_MS);
+                    timer.as_mut().reset(at);
+                }
                 Command::Finish if watch.may_close() => return Poll::Ready(End::Over),
                 Command::Leave if watch.leaves_now(watch.now()) => return Poll::Ready(End::Over),
                 // Only while a request is being served: hyper would drop half a head otherwise.

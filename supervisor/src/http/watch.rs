@@ -27,6 +27,9 @@ pub const MIN_BYTES_PER_SECOND: u64 = 16 * 1024;
 /// A client that has kept us waiting for less is not put out for a newcomer.
 pub const EVICT_AFTER_MS: u64 = 5;
 
+/// Within this a client that has dialled asks, unless it wants nothing.
+const ABOUT_TO_ASK_MS: u64 = 200;
+
 /// What the acceptor asks of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -148,6 +151,12 @@ impl Watch {
     /// A request is being served.
     pub(super) fn is_serving(&self) -> bool {
         self.head_since.load(Relaxed) == 0
+    }
+
+    /// Whoever has dialled this shortly ago is about to ask: where nobody else can answer it, it is waited for.
+    pub(super) fn has_just_come(&self, now: u64) -> bool {
+        let waited = now.saturating_sub(self.head_since.load(Relaxed));
+        !self.served.load(Relaxed) && self.is_idle() && waited < ABOUT_TO_ASK_MS
     }
 
     /// Nothing was asked that is not answered: closing now breaks no promise.
@@ -488,6 +497,19 @@ mod tests {
         earn(&watch.body_since, &watch.body_bytes, 8 * 1024, t0 + 500);
         assert_eq!(watch.kept_waiting_ms(t0 + 500), 0);
         assert_eq!(watch.kept_waiting_ms(t0 + 2000), 1500);
+    }
+
+    #[test]
+    fn who_has_dialled_asks_soon_or_wants_nothing() {
+        let watch = Watch::new(Instant::now());
+        let now = watch.now();
+        assert!(watch.has_just_come(now));
+        assert!(!watch.has_just_come(now + ABOUT_TO_ASK_MS + 1));
+        watch.bytes_read();
+        assert!(!watch.has_just_come(now), "it asks");
+        watch.request_begins(false);
+        watch.request_ends();
+        assert!(!watch.has_just_come(watch.now()), "it was answered");
     }
 
     #[test]

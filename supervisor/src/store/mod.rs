@@ -17,6 +17,7 @@
 mod audit;
 #[cfg(test)]
 pub(crate) mod conformance;
+pub(crate) mod letter;
 mod messages;
 #[cfg(test)]
 mod sql_stays_here;
@@ -35,6 +36,7 @@ pub use audit::{
     AuditFilter, AuditPage, AuditRecord, AuditTally, Audited, MAX_TALLIED_ACTORS, OTHER_ACTORS,
     Recorded,
 };
+pub use letter::Letter;
 pub use messages::{MessageCounts, MessageRecord, NewMessage};
 
 use crate::audit::{Check, Entry, Link};
@@ -487,12 +489,14 @@ pub struct NewTask {
 }
 
 /// A bot's hold on a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Lease {
     /// The bot.
     pub bot_id: String,
     /// Since when.
     pub at: Timestamp,
+    /// What tells it, where that is known before the lease is durable.
+    pub letter: Option<Arc<dyn Letter>>,
 }
 
 /// How an attempt ended.

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use deia::time::Timestamp;
 use deia::wire::{CancelOf, Held, Kept, Outcome, ToSupervisor};
 use tokio::time::Instant;
 
@@ -49,6 +50,8 @@ pub struct Board<C> {
 struct Attempt<C> {
     transcript: Transcript,
     since: Instant,
+    /// The same by the wall clock.
+    at: Timestamp,
     said_started: bool,
     cancelled: Option<CancelOf>,
     phase: Phase<C>,
@@ -62,6 +65,22 @@ enum Phase<C> {
     Forgotten,
     /// It has ended and waits for its acknowledgement.
     Ended(Outcome),
+}
+
+/// When a bot had its task, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Since {
+    pub instant: Instant,
+    pub at: Timestamp,
+}
+
+impl Since {
+    pub fn now() -> Self {
+        Self {
+            at: Timestamp::now(),
+            instant: Instant::now(),
+        }
+    }
 }
 
 /// A result that was not acknowledged.
@@ -106,10 +125,12 @@ impl<C> Board<C> {
     }
 
     /// It was started; `cancel` ends it.
-    pub fn started(&mut self, key: Key, cancel: C, transcript: Transcript, since: Instant) {
+    pub fn started(&mut self, key: Key, cancel: C, transcript: Transcript, since: Since) {
+        let Since { instant, at } = since;
         let attempt = Attempt {
             transcript,
-            since,
+            since: instant,
+            at,
             said_started: false,
             cancelled: None,
             phase: Phase::Running(Some(cancel)),
@@ -119,10 +140,12 @@ impl<C> Board<C> {
     }
 
     /// It is not run at all: the bot is stopping.
-    pub fn declined(&mut self, key: Key, transcript: Transcript, since: Instant) {
+    pub fn declined(&mut self, key: Key, transcript: Transcript, since: Since) {
+        let Since { instant, at } = since;
         let attempt = Attempt {
             transcript,
-            since,
+            since: instant,
+            at,
             said_started: true,
             cancelled: None,
             phase: Phase::Ended(Outcome::Cancelled),
@@ -227,7 +250,8 @@ impl<C> Board<C> {
             if !attempt.said_started {
                 attempt.said_started = true;
                 self.unsent.push_back(key);
-                return Some(ToSupervisor::Started { task, fence });
+                let at = Some(attempt.at.as_micros());
+                return Some(ToSupervisor::Started { task, fence, at });
             }
             if let Some(text) = attempt.transcript.take() {
                 self.unsent.push_back(key);
@@ -328,7 +352,7 @@ mod tests {
 
     fn start(board: &mut Board<u32>, n: u32) -> Transcript {
         let transcript = Transcript::new(Arc::default(), Line::Up);
-        board.started(key(n), n, transcript.clone(), Instant::now());
+        board.started(key(n), n, transcript.clone(), Since::now());
         transcript
     }
 

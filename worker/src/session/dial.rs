@@ -73,7 +73,8 @@ async fn introduce(
 ) -> Result<Found, SessionError> {
     link.send(ToSupervisor::Hello(Box::new(hello.clone())))
         .await?;
-    match tokio::time::timeout(patience, link.next()).await {
+    let answer = tokio::time::timeout(patience, link.next()).await;
+    match answer.map(|heard| heard.map(|heard| heard.frame)) {
         Err(_) => Err(SessionError::NoWelcome),
         Ok(Ok(ToWorker::WelcomeBack {
             kept,

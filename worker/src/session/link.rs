@@ -11,21 +11,29 @@ use std::sync::Arc;
 
 use deia::wire::{self, FrameError, ToSupervisor, ToWorker};
 use interprocess::local_socket::tokio::Stream;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::SessionError;
+use super::board::Since;
 
 /// Frames from the supervisor that wait for the main loop.
 const INCOMING_FRAMES: usize = 4;
 /// Frames that wait for the socket: with full ones, 2 MiB.
 const OUTGOING_FRAMES: usize = 32;
 
+/// A frame, and when it was here.
+#[derive(Debug)]
+pub struct Heard {
+    pub frame: ToWorker,
+    pub since: Since,
+}
+
 /// A connection. Dropping it ends both tasks.
 #[derive(Debug)]
 pub struct Link {
-    incoming: mpsc::Receiver<Result<ToWorker, FrameError>>,
+    incoming: mpsc::Receiver<Result<Heard, FrameError>>,
     outgoing: mpsc::Sender<ToSupervisor>,
     reader: JoinHandle<()>,
     writer: JoinHandle<()>,
@@ -55,9 +63,9 @@ impl Link {
     }
 
     /// The next frame. Cancel-safe.
-    pub async fn next(&mut self) -> Result<ToWorker, SessionError> {
+    pub async fn next(&mut self) -> Result<Heard, SessionError> {
         match self.incoming.recv().await {
-            Some(Ok(frame)) => Ok(frame),
+            Some(Ok(heard)) => Ok(heard),
             Some(Err(FrameError::Io(e))) => Err(SessionError::Lost(e.to_string())),
             Some(Err(e)) => Err(SessionError::Protocol(e.to_string())),
             None => Err(SessionError::Lost("it closed the connection".into())),
@@ -79,13 +87,16 @@ impl Link {
     }
 }
 
-async fn read(stream: Arc<Stream>, queue: mpsc::Sender<Result<ToWorker, FrameError>>) {
-    let mut from = &*stream;
+async fn read(stream: Arc<Stream>, queue: mpsc::Sender<Result<Heard, FrameError>>) {
+    let mut from = BufReader::new(&*stream);
     let mut buffer = Vec::new();
     loop {
         let (frame, last) = match wire::read_frame(&mut from, &mut buffer).await {
             Ok(None) => return,
-            Ok(Some(frame)) => (Ok(frame), false),
+            Ok(Some(frame)) => {
+                let since = Since::now();
+                (Ok(Heard { frame, since }), false)
+            }
             Err(e) => (Err(e), true),
         };
         if queue.send(frame).await.is_err() || last {

@@ -165,7 +165,8 @@ fn hello(bootstrap: &Bootstrap) -> Hello {
 }
 
 async fn welcome(link: &mut Link) -> Result<Welcome, SessionError> {
-    match tokio::time::timeout(WELCOME_PATIENCE, link.next()).await {
+    let answer = tokio::time::timeout(WELCOME_PATIENCE, link.next()).await;
+    match answer.map(|heard| heard.map(|heard| heard.frame)) {
         Err(_) => Err(SessionError::NoWelcome),
         Ok(Ok(ToWorker::Welcome(welcome))) => Ok(*welcome),
         Ok(Ok(_)) => Err(SessionError::Protocol(

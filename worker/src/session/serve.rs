@@ -17,9 +17,9 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::SessionError;
-use super::board::{Admission, Board, Intake, Unacknowledged};
+use super::board::{Admission, Board, Intake, Since, Unacknowledged};
 use super::dial::{self, Found};
-use super::link::Link;
+use super::link::{Heard, Link};
 use super::spooling::Spooling;
 use crate::attempt::{Bot, Key};
 use crate::beat::Beat;
@@ -174,7 +174,7 @@ impl Loop {
                 () = at(self.leave_at) => {}
                 event = next(&mut self.line, has_more) => match event {
                     Event::Room => self.send(),
-                    Event::Frame(frame) => self.take(frame)?,
+                    Event::Frame(heard) => self.take(heard)?,
                     Event::Lost(why) => self.lost(&why),
                     Event::Fault(e) => return Err(e),
                     Event::Found(found) => self.found(found),
@@ -202,9 +202,9 @@ impl Loop {
         }
     }
 
-    fn take(&mut self, frame: ToWorker) -> Result<(), SessionError> {
-        match frame {
-            ToWorker::Assign(job) => self.assign(*job)?,
+    fn take(&mut self, heard: Heard) -> Result<(), SessionError> {
+        match heard.frame {
+            ToWorker::Assign(job) => self.assign(*job, heard.since)?,
             ToWorker::Cancel { task, fence, of } => {
                 if let Some(cancel) = self.board.cancel(&(task, fence), of) {
                     let _ = cancel.send(());
@@ -224,7 +224,7 @@ impl Loop {
         Ok(())
     }
 
-    fn assign(&mut self, job: Assignment) -> Result<(), SessionError> {
+    fn assign(&mut self, job: Assignment, since: Since) -> Result<(), SessionError> {
         let key = (job.task.clone(), job.fence);
         let transcript = Transcript::new(self.bell.clone(), transcript::Line::Up);
         match self.board.admit(&key) {
@@ -237,9 +237,9 @@ impl Loop {
                     .attempts
                     .spawn(async move { bot.attempt(job, words, cancelled).await });
                 self.keys.insert(handle.id(), key.clone());
-                self.board.started(key, cancel, transcript, Instant::now());
+                self.board.started(key, cancel, transcript, since);
             }
-            Admission::Stopping => self.board.declined(key, transcript, Instant::now()),
+            Admission::Stopping => self.board.declined(key, transcript, since),
             Admission::TooMany => {
                 return Err(SessionError::Protocol(format!(
                     "assigned '{}' beyond max_concurrent_tasks, or without acknowledging results",
@@ -372,7 +372,7 @@ impl Loop {
 enum Event {
     /// The queue to the socket has room for what there is to send.
     Room,
-    Frame(ToWorker),
+    Frame(Heard),
     Lost(SessionError),
     Fault(SessionError),
     Found(Found),
@@ -400,9 +400,9 @@ async fn next(line: &mut Line, has_more: bool) -> Event {
     }
 }
 
-fn heard(frame: Result<ToWorker, SessionError>) -> Event {
-    match frame {
-        Ok(frame) => Event::Frame(frame),
+fn heard(heard: Result<Heard, SessionError>) -> Event {
+    match heard {
+        Ok(heard) => Event::Frame(heard),
         Err(e @ SessionError::Lost(_)) => Event::Lost(e),
         Err(e) => Event::Fault(e),
     }

@@ -30,7 +30,7 @@ async fn a_bot_says_who_it_is_works_and_stops() {
     rig.assign("t1", "one two three").await;
     let started = rig.event().await;
     assert!(
-        matches!(&started, ToSupervisor::Started { task, fence } if *task == id("t1") && *fence == FENCE),
+        matches!(&started, ToSupervisor::Started { task, fence, at: Some(_) } if *task == id("t1") && *fence == FENCE),
         "{started:?}"
     );
     let (output, outcome) = rig.result().await;

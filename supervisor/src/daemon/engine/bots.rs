@@ -11,7 +11,6 @@ use deia::task::TaskId;
 use deia::time::Timestamp;
 use deia::wire::{Launch, ToWorker};
 use deia_worker::tree::Identity;
-use tokio::sync::mpsc;
 
 use super::Engine;
 use super::limits::OverLimit;
@@ -20,6 +19,7 @@ use crate::brain::Millis;
 use crate::brain::bot::{Action, Bot, Drain, Event};
 use crate::brain::explain::Replaced;
 use crate::brain::liveness::Heart;
+use crate::fleet::outgoing::{NotSent, Outgoing};
 use crate::fleet::pulse::PulseReader;
 use crate::fleet::spawn::{NotStarted, ProcessHandle, Request};
 use crate::fleet::{Line, Run};
@@ -91,13 +91,13 @@ pub(super) struct Session {
     /// Which, of all.
     pub number: u64,
     /// Frames to it.
-    pub frames: mpsc::Sender<ToWorker>,
+    pub frames: Box<dyn Outgoing>,
 }
 
 impl Session {
     /// Whether everything was handed to the socket.
     pub fn is_sent(&self) -> bool {
-        self.frames.is_closed() || self.frames.capacity() == self.frames.max_capacity()
+        self.frames.is_sent()
     }
 }
 
@@ -357,13 +357,30 @@ impl Engine {
         let Some(session) = &entry.session else {
             return false;
         };
-        match session.frames.try_send(frame) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
-            Err(mpsc::error::TrySendError::Full(_)) => {
+        match session.frames.send(frame) {
+            Ok(()) => {
+                match self.gathers {
+                    true => self.gathered.push(id.clone()),
+                    false => session.frames.flush(),
+                }
+                true
+            }
+            Err(NotSent::Gone) => false,
+            Err(NotSent::Full) => {
                 tracing::warn!(event = "bot_stuck", bot_id = %id, "the bot does not read its socket; ending it");
                 self.kill(id);
                 false
+            }
+        }
+    }
+
+    /// Frames of one commit to one bot are one write.
+    pub(super) fn gathering(&mut self, gathers: bool) {
+        self.gathers = gathers;
+        for id in self.gathered.drain(..) {
+            let entry = self.bots.get(&id);
+            if let Some(session) = entry.and_then(|entry| entry.session.as_ref()) {
+                session.frames.flush();
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use deia::bot::{ExitCause, LastExit};
 use deia::config::Pool;
 use deia::task::{Fence, TaskId};
+use deia::time::Timestamp;
 use deia::wire::{Launch, Outcome, ToSupervisor, ToWorker, Welcome};
 use sha2::{Digest, Sha256};
 
@@ -307,18 +308,19 @@ impl Engine {
             return;
         };
         entry.dialled = Some(hello.pid);
-        if hello.frames.try_send(welcome).is_ok() {
-            entry.session = Some(Session {
-                number,
-                frames: hello.frames,
-            });
-            let line = Line {
-                bot: id.clone(),
-                run: entry.run,
-                number,
-            };
-            // A connection that is gone again ends its process, which is seen.
-            let _ = hello.answer.send(Answer::Accepted { line });
+        if hello.frames.send(welcome).is_err() {
+            return;
+        }
+        hello.frames.flush();
+        let line = Line {
+            bot: id.clone(),
+            run: entry.run,
+            number,
+        };
+        // Who has waited too long for this has hung up, and its bot dials again.
+        if hello.answer.send(Answer::Accepted { line }).is_ok() {
+            let frames = hello.frames;
+            entry.session = Some(Session { number, frames });
         }
     }
 
@@ -372,8 +374,8 @@ impl Engine {
             return;
         }
         match frame {
-            ToSupervisor::Started { task, fence } if self.has(id, run, &task, fence) => {
-                self.started(&task, fence);
+            ToSupervisor::Started { task, fence, at } if self.has(id, run, &task, fence) => {
+                self.started(&task, fence, at.map(Timestamp::from_micros));
             }
             ToSupervisor::Started { .. } => {}
             // How the command of a bot that is over a limit ended is part of the bot's own end.

@@ -16,14 +16,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deia::api::{BotActionAnswer, LimitsAnswer};
+use deia::api::BotActionAnswer;
 use deia::config::Config;
 use deia::time::Timestamp;
 use deia::wire::{Launch, Pulse};
 
-use super::fleet::Override;
+use super::overriding::Override;
 use super::scaling::Question;
-use crate::audit::Actor;
 use crate::brain::Millis;
 use crate::brain::clock::Clocks;
 use crate::brain::window::Load;
@@ -99,14 +98,9 @@ pub(super) enum Job {
     Fill(Arc<str>, Load),
     /// A look at the host. Answered, where it was for something.
     LookAtHost(Option<Question>),
-    /// An operator's limits go to the disk, or their file goes (`None`). Answered.
-    KeepLimits(
-        Option<Override>,
-        Actor,
-        Reply<Result<LimitsAnswer, Refused>>,
-    ),
-    /// An operator's limits are not in force any more.
-    ForgetLimits,
+    /// An operator's limits go to the disk, or their file goes (`None`). Answered. One such job is under way at
+    /// a time.
+    KeepLimits(Option<Override>),
     /// Which bots an operator has stopped goes to the disk; then whoever asked is answered.
     KeepStops(Stops),
     /// Which external bots are registered goes to the disk. Answered.

@@ -1,52 +1,19 @@
-//! How many bots there shall be, of which specification: the plan, the limits, the configuration.
+//! How many bots there shall be, of which specification: the plan, the configuration, an operator's word.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
 
-use deia::api::{AuditAction, BotActionAnswer, LimitsAnswer, LimitsRequest};
+use deia::api::{AuditAction, BotActionAnswer};
 use deia::bot::{Actual, Wanted};
-use deia::config::{BotLimits, Config, Pool};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use deia::config::{Config, Pool};
 
 use super::bots::BotEntry;
 use super::edge::{Job, Stops, Tending};
 use super::{Engine, Phase};
-use crate::audit::Actor;
 use crate::brain::bot::{Drain, Event};
 use crate::brain::demand::PoolFacts;
 use crate::brain::plan::Limits;
 use crate::daemon::command::{BotAct, Refused, Reply};
-
-/// Bots one fleet may have.
-pub const MAX_BOTS: u32 = 10_000;
-
-/// An operator's limits: in force until the file's own change, across restarts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Override {
-    pub min_bots: u32,
-    pub max_bots: u32,
-    /// The file's limits at the time.
-    of_min_bots: u32,
-    of_max_bots: u32,
-}
-
-impl Override {
-    fn is_of(self, limits: &BotLimits) -> bool {
-        (self.of_min_bots, self.of_max_bots) == (limits.min_bots, limits.max_bots)
-    }
-}
-
-/// An operator's limits are on disk (`None`: removed), or not.
-#[derive(Debug)]
-pub(super) struct LimitsKept {
-    pub wanted: Option<Override>,
-    /// Who set them.
-    pub actor: Actor,
-    pub result: io::Result<()>,
-    pub reply: Reply<Result<LimitsAnswer, Refused>>,
-}
 
 impl Engine {
     /// The pools, as routing sees them.
@@ -218,12 +185,8 @@ impl Engine {
         self.record_switch(audited);
         let limits_changed = old.bot_limits.min_bots != self.config.bot_limits.min_bots
             || old.bot_limits.max_bots != self.config.bot_limits.max_bots;
-        if limits_changed && self.overridden.take().is_some() {
-            self.edge.begin(Job::ForgetLimits);
-            tracing::info!(
-                event = "limits_override_ended",
-                "the file's own limits have changed: they are in force"
-            );
+        if limits_changed && self.overriding.current.is_some() {
+            self.override_ended();
         }
         self.limits = self.limits_by_rule();
         self.dispatcher.configure(self.pool_facts());
@@ -264,8 +227,8 @@ impl Engine {
     }
 
     /// The limits that are in force now: none while the fleet waits, else an operator's, else the file's.
-    fn limits_by_rule(&self) -> Limits {
-        match (self.hold, &self.overridden) {
+    pub(super) fn limits_by_rule(&self) -> Limits {
+        match (self.hold, &self.overriding.current) {
             (Some(_), _) => Limits::new(0, 0),
             (None, Some(wanted)) => Limits::new(wanted.min_bots, wanted.max_bots),
             (None, None) => Limits::of(&self.config.bot_limits),
@@ -303,159 +266,6 @@ impl Engine {
         }
         (self.limits.max == 0)
             .then_some("max_bots is 0 (drained): `deiactl resume` takes tasks again")
-    }
-
-    /// An operator's limits: on disk first, then in force.
-    pub(super) fn set_limits(
-        &mut self,
-        request: LimitsRequest,
-        reply: Reply<Result<LimitsAnswer, Refused>>,
-    ) {
-        if let Some(refused) = self.too_many_unrecorded() {
-            let _ = reply.send(Err(refused));
-            return;
-        }
-        let file = &self.config.bot_limits;
-        let wanted = if request.resume {
-            None
-        } else {
-            let max = request.max_bots.unwrap_or(self.limits.max);
-            // What is not named stays, as far as the other allows: `--max 0` needs no `--min 0`.
-            let min = match request.min_bots {
-                Some(min) if min > max && max > 0 => {
-                    let why = format!("min_bots {min} is more than max_bots {max}");
-                    let _ = reply.send(Err(Refused::Limits(why)));
-                    return;
-                }
-                Some(min) => min.min(max),
-                None => self.kept_min().min(max),
-            };
-            if max > MAX_BOTS {
-                let why = format!("max_bots {max} is more than {MAX_BOTS}");
-                let _ = reply.send(Err(Refused::Limits(why)));
-                return;
-            }
-            Some(Override {
-                min_bots: min,
-                max_bots: max,
-                of_min_bots: file.min_bots,
-                of_max_bots: file.max_bots,
-            })
-        };
-        let actor = self.actor.clone();
-        self.edge.begin(Job::KeepLimits(wanted, actor, reply));
-    }
-
-    /// The least number of bots when only a maximum is named: what was in force, or, out of a
-    /// drain, what the file says.
-    fn kept_min(&self) -> u32 {
-        if self.limits.max == 0 {
-            self.config.bot_limits.min_bots
-        } else {
-            self.limits.min
-        }
-    }
-
-    pub(super) fn limits_kept(&mut self, kept: LimitsKept) {
-        let LimitsKept {
-            wanted,
-            actor,
-            result,
-            reply,
-        } = kept;
-        self.acting(actor, |engine| engine.limits_kept_by(wanted, result, reply));
-    }
-
-    fn limits_kept_by(
-        &mut self,
-        wanted: Option<Override>,
-        result: io::Result<()>,
-        reply: Reply<Result<LimitsAnswer, Refused>>,
-    ) {
-        if let Err(e) = result {
-            let why = format!("{}: {e}", self.home.limits_override().display());
-            let _ = reply.send(Err(Refused::Store(why)));
-            return;
-        }
-        deia::failpoint!("limits.kept");
-        if wanted.is_some_and(|wanted| !wanted.is_of(&self.config.bot_limits)) {
-            let why = "the file's bot_limits have changed meanwhile: ask again".to_owned();
-            let _ = reply.send(Err(Refused::Limits(why)));
-            return;
-        }
-        self.overridden = wanted;
-        let before = self.limits;
-        self.limits = self.limits_by_rule();
-        tracing::info!(
-            event = "limits_changed",
-            min_bots = self.limits.min,
-            max_bots = self.limits.max,
-            min_before = before.min,
-            max_before = before.max,
-            "an operator set the limits"
-        );
-        if self.limits.max == 0 && before.max > 0 {
-            tracing::info!(
-                event = "drain_started",
-                running = self.in_flight.len(),
-                "no new tasks; running ones finish, then the bots stop"
-            );
-        }
-        self.dispatcher.configure(self.pool_facts());
-        self.hold_pools();
-        let entry = self.entry(AuditAction::ConfigChanged, "bot_limits");
-        self.put_on_record(entry.with(&json!({
-            "min_bots": self.limits.min,
-            "max_bots": self.limits.max,
-            "min_before": before.min,
-            "max_before": before.max,
-            "override": wanted.is_some(),
-        })));
-        self.apply_plan();
-        let message = match (self.limits.max, wanted.is_some()) {
-            (0, _) => "new tasks are refused, running ones finish, then the bots stop".to_owned(),
-            (_, true) => {
-                "in force until the file's bot_limits change or `deiactl resume`".to_owned()
-            }
-            (_, false) => "the file's limits are in force".to_owned(),
-        };
-        let answer = LimitsAnswer {
-            success: true,
-            min_bots: self.limits.min,
-            max_bots: self.limits.max,
-            r#override: wanted.is_some(),
-            message,
-        };
-        self.answer_on_record(move |_, recorded| {
-            let _ = reply.send(recorded.map(|_| answer));
-        });
-    }
-
-    /// Limits an operator set before the daemon was started.
-    pub(super) fn load_override(&mut self) {
-        match self.edge.kept_limits() {
-            Ok(None) => {}
-            Ok(Some(kept)) if kept.is_of(&self.config.bot_limits) => {
-                self.limits = Limits::new(kept.min_bots, kept.max_bots);
-                self.overridden = Some(kept);
-                tracing::warn!(
-                    event = "limits_override",
-                    min_bots = kept.min_bots,
-                    max_bots = kept.max_bots,
-                    "an operator's limits are in force, not the file's; `deiactl resume` ends that"
-                );
-            }
-            Ok(Some(_)) => {
-                tracing::info!(
-                    event = "limits_override_ended",
-                    "the file's own limits have changed: they are in force"
-                );
-                self.edge.begin(Job::ForgetLimits);
-            }
-            Err(e) => {
-                tracing::error!(event = "limits_override_unreadable", error = %e, "an operator's limits could not be read; the file's are in force");
-            }
-        }
     }
 
     /// What an operator asks of one bot; answered once what has to outlive the daemon is on disk.

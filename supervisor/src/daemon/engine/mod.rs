@@ -4,14 +4,14 @@
 //!   HTTP --Command--> .-------------. --Op--> store's writer --Committed--.
 //!   bots --FleetEvent->|   Engine   |                                     |
 //!   timers ----------->'-------------' <----------------------------------'
-//!                        |        '--frames--> bots
+//!                        |        '--frames--> bots            '--letters--> bots
 //!                        '--replies--> HTTP
 //! ```
 //!
 //! It never waits: everything slow is asked for and answered by an event. What it decides it asks
 //! [`crate::brain`]; what must be durable it hands to the store, and it answers only what the store
-//! has reported as committed. A task's way through it is in `tasks.rs`, a bot's in `bots.rs` and `contacts.rs`, the
-//! limits' and the configuration's in `fleet.rs`, the load's in `scaling.rs`, what was learned in
+//! has reported as committed. A task's way through it is in `tasks.rs` and `letters.rs`, a bot's in `bots.rs` and `contacts.rs`, the
+//! configuration's in `fleet.rs`, an operator's limits in `overriding.rs`, the load's in `scaling.rs`, what was learned in
 //! `learning.rs`, messages in `mail.rs`, the record of what happened in `recording.rs`, who did it
 //! in `trail.rs`, health in `health.rs`. Its hands, its clocks and its dice are an `Edge`, see `edge.rs`.
 
@@ -24,10 +24,12 @@ mod fleet;
 mod health;
 mod housekeeping;
 mod learning;
+mod letters;
 mod limits;
 mod mail;
 mod on_host;
 mod outcomes;
+mod overriding;
 mod recording;
 mod scaling;
 mod service;
@@ -40,6 +42,7 @@ mod trail;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,6 +94,9 @@ const FRAMES_LOOK: Millis = 2;
 
 /// From the last KILL to the end without what it does not end.
 const KILL_PATIENCE: Millis = 10_000;
+
+/// Why nothing can be done any more.
+const WRITER_ENDED: &str = "the store's writer has ended";
 
 /// Messages of one kind that are taken in one turn.
 const TURN: usize = 256;
@@ -159,7 +165,7 @@ enum Internal {
     /// A lane's supply.
     Filled(Arc<str>, Result<Vec<Ready>, StoreError>),
     /// An operator's limits are on disk, or not.
-    LimitsKept(fleet::LimitsKept),
+    LimitsKept(io::Result<()>),
     /// The host was looked at, for scaling.
     HostSampled(scaling::HostSampled),
     /// Who is registered is on disk, or not.
@@ -189,6 +195,10 @@ pub struct Engine {
     runs: Run,
     /// Connections of bots so far.
     lines: u64,
+    /// Frames wait until the whole commit was looked at; those of these bots do.
+    gathers: bool,
+    gathered: Vec<Arc<str>>,
+    letters: letters::Letters,
     in_flight: BTreeMap<TaskId, InFlight>,
     /// Tasks that wait for their time.
     scheduled: i64,
@@ -209,7 +219,7 @@ pub struct Engine {
     store_again_armed: bool,
 
     limits: Limits,
-    overridden: Option<fleet::Override>,
+    overriding: overriding::Overriding,
     /// Why the fleet waits without bots, whatever its limits are.
     hold: Option<&'static str>,
     /// The end of the main loop is not the end of the daemon.
@@ -314,10 +324,16 @@ impl Engine {
                 biased;
                 outcomes = committed.recv() => match outcomes {
                     Some(outcomes) => engine.committed(outcomes),
-                    None => return Ok(Ended::StoreBroken("the store's writer has ended".into())),
+                    None => return Ok(Ended::StoreBroken(WRITER_ENDED.into())),
                 },
                 _ = events.recv_many(&mut happened, TURN) => {
                     for event in happened.drain(..) {
+                        while engine.letters.are_ahead() {
+                            match committed.recv().await {
+                                Some(outcomes) => engine.committed(outcomes),
+                                None => return Ok(Ended::StoreBroken(WRITER_ENDED.into())),
+                            }
+                        }
                         engine.fleet_event(event);
                     }
                 }
@@ -360,6 +376,9 @@ impl Engine {
             order: Vec::new(),
             runs: 0,
             lines: 0,
+            gathers: false,
+            gathered: Vec::new(),
+            letters: letters::Letters::default(),
             in_flight: BTreeMap::new(),
             scheduled: 0,
             next_due: Due::default(),
@@ -374,7 +393,7 @@ impl Engine {
             leftovers: Vec::new(),
             store_fault: None,
             store_again_armed: false,
-            overridden: None,
+            overriding: overriding::Overriding::default(),
             hold: None,
             goes_on: false,
             held: BTreeSet::new(),
@@ -560,6 +579,7 @@ impl Engine {
             Timer::KeepLearned => self.keep_learned(),
             Timer::Mail(number) => self.mail_due(number),
             Timer::External(bot) => self.external_due(&bot),
+            Timer::ForgetLimits => self.forget_limits(),
             Timer::Wish(bot, number) => self.wish_over(&bot, number),
             Timer::ForgetNonces => self.forget_nonces(),
             Timer::StoreAgain => self.store_again(),

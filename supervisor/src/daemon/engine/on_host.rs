@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::Internal;
 use super::edge::{Edge, ExternalKept, Job, KeepExternal, Stops, Tending};
-use super::fleet::{LimitsKept, Override};
+use super::overriding::Override;
 use super::scaling::{HostSampled, Question};
 use crate::brain::clock::Clocks;
 use crate::brain::{Millis, millis};
@@ -110,25 +110,14 @@ impl Edge for OnHost {
                 });
             }
             Job::LookAtHost(asked) => self.look_at_host(asked),
-            Job::KeepLimits(wanted, actor, reply) => {
+            Job::KeepLimits(wanted) => {
                 let (path, to) = (self.home.limits_override(), self.answers.clone());
                 tokio::spawn(async move {
                     let kept =
                         tokio::task::spawn_blocking(move || keep_limits(&path, wanted)).await;
                     let result = kept.unwrap_or_else(|e| Err(io::Error::other(e)));
-                    let kept = LimitsKept {
-                        wanted,
-                        actor,
-                        result,
-                        reply,
-                    };
-                    let _ = to.send(Internal::LimitsKept(kept)).await;
+                    let _ = to.send(Internal::LimitsKept(result)).await;
                 });
-            }
-            Job::ForgetLimits => {
-                let path = self.home.limits_override();
-                // Left-overs are harmless: they are of other limits.
-                tokio::task::spawn_blocking(move || std::fs::remove_file(path));
             }
             Job::KeepStops(stops) => {
                 let path = self.home.held_bots();
@@ -240,9 +229,6 @@ fn millis_of(elapsed: Duration) -> Millis {
 
 /// Writes an operator's limits so that they survive a crash, or removes them.
 fn keep_limits(path: &Path, wanted: Option<Override>) -> io::Result<()> {
-    // Two requests at once write one after the other: each file is whole.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     match wanted {
         None => {
             crate::durable::remove(path)?;

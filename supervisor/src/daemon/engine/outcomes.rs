@@ -9,11 +9,13 @@ use deia::wire::ToWorker;
 
 use super::Engine;
 use super::edge::Job;
+use super::letters::Lettered;
 use super::service::PROBE;
 use super::tasks::{AttemptEnd, AttemptPhase, Cancel, Detail, InFlight, Tries, log_received};
 use super::timers::Timer;
 use super::trail::{Keep, Then};
 use crate::audit::{Actor, Entry};
+use crate::brain::Millis;
 use crate::brain::record::Submission;
 use crate::brain::route::Weighing;
 use crate::brain::window::Waiting;
@@ -131,6 +133,9 @@ pub(super) struct Settle {
     pub bot: Arc<str>,
     pub run: Run,
     pub weighing: Weighing,
+    /// What tells the bot once the lease is durable, if not the main loop.
+    pub lettered: Option<Lettered>,
+    pub asked_at: Millis,
 }
 
 /// Between two tries of what a failing store has left over.
@@ -146,6 +151,7 @@ impl Engine {
     /// The outcomes of one transaction.
     pub(super) fn committed(&mut self, outcomes: Committed) {
         self.note_commit(&outcomes);
+        self.gathering(outcomes.len() > 1);
         for (ticket, outcome) in outcomes {
             if ticket == PROBE {
                 self.probed(&outcome);
@@ -171,6 +177,7 @@ impl Engine {
                 }
             }
         }
+        self.gathering(false);
     }
 
     fn durable(&mut self, pending: Pending, outcome: Outcome) {
@@ -315,6 +322,9 @@ impl Engine {
         self.tally.received();
         let answer = match direct {
             Some(settle) => {
+                if settle.lettered.is_some() {
+                    self.letters.is_known();
+                }
                 let bot = settle.bot.clone();
                 self.in_flight_begins(ready, settle, Tries::FIRST, &content);
                 Submitted::Routed { bot }
@@ -384,11 +394,15 @@ impl Engine {
             failures: tries.failures,
             losses: tries.losses,
             since: self.now(),
+            asked_at: match settle.lettered {
+                Some(_) => settle.asked_at,
+                None => self.now(),
+            },
             ran_before: 0,
             started_at: None,
             weighing: Some(settle.weighing),
         };
-        let assigned = self.assign(&in_flight, content);
+        let assigned = self.assign(&in_flight, content, settle.lettered.as_ref());
         let (ready, bot) = (&in_flight.ready, &in_flight.bot);
         if tries.is_new {
             log_received(ready, Some(bot));

@@ -218,6 +218,7 @@ impl Engine {
             failures: leased.failures,
             losses: leased.losses,
             since: self.now(),
+            asked_at: self.now(),
             ran_before: 0,
             started_at: None,
             weighing: None,
@@ -243,7 +244,7 @@ impl Engine {
                 let ran = i64::try_from(held.running_ms).unwrap_or(i64::MAX);
                 attempt.started_at = Some(wall.plus_millis(-ran));
                 attempt.ran_before = held.running_ms;
-                attempt.since = now;
+                (attempt.since, attempt.asked_at) = (now, now);
             }
             match (attempt.cancel, held.cancelled) {
                 (Cancel::No, Some(CancelOf::Task)) => attempt.cancel = Cancel::Task { since: now },

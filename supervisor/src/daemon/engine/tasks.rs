@@ -9,6 +9,7 @@ use deia::time::Timestamp;
 use deia::wire::{self, Assignment, CancelOf, ToWorker};
 use serde_json::json;
 
+use super::letters::Lettered;
 use super::outcomes::{Pending, Settle};
 use super::recording::EndNote;
 use super::{Engine, Phase};
@@ -34,6 +35,8 @@ pub(super) struct InFlight {
     pub failures: u32,
     pub losses: u32,
     pub since: Millis,
+    /// Its bot may have had it since then.
+    pub asked_at: Millis,
     /// How long it had run before `since`, under another daemon.
     pub ran_before: Millis,
     pub started_at: Option<Timestamp>,
@@ -180,11 +183,13 @@ impl Engine {
         let not_before = task.not_before;
         let (lease, direct) = match direct {
             Some((bot, weighing)) => {
+                let mut settle = self.hold(&ready, bot, weighing, microseconds);
+                settle.lettered = self.letter(&settle.bot, settle.run, &ready, &content);
                 let lease = Lease {
-                    bot_id: bot.to_string(),
+                    bot_id: settle.bot.to_string(),
                     at: self.wall(),
+                    letter: settle.lettered.as_ref().map(Lettered::letter),
                 };
-                let settle = self.hold(&ready, bot, weighing, microseconds);
                 (Some(lease), Some(settle))
             }
             None => (None, None),
@@ -246,6 +251,8 @@ impl Engine {
                 microseconds,
                 ..weighing
             },
+            lettered: None,
+            asked_at: self.now(),
         }
     }
 
@@ -271,6 +278,7 @@ impl Engine {
                 lease: Lease {
                     bot_id: choice.bot.to_string(),
                     at,
+                    letter: None,
                 },
                 want_content: choice.waiting.content.is_none(),
             };
@@ -285,9 +293,17 @@ impl Engine {
         }
     }
 
-    /// The lease is durable: off to the bot, without a word before that which could wait.
-    pub(super) fn assign(&mut self, in_flight: &InFlight, content: &Arc<str>) -> Assigned {
+    /// The lease is durable: off to the bot, without a word before that which could wait; where it has no letter.
+    pub(super) fn assign(
+        &mut self,
+        in_flight: &InFlight,
+        content: &Arc<str>,
+        lettered: Option<&Lettered>,
+    ) -> Assigned {
         let (id, fence, bot) = (&in_flight.ready.id, in_flight.fence, &in_flight.bot);
+        if lettered.is_some_and(|lettered| self.has_letter(bot, in_flight.run, lettered)) {
+            return Assigned::Sent;
+        }
         let limit = self.output_limit_bytes(bot);
         self.outputs.open(id, fence, limit);
         if self.external.has(bot) {
@@ -297,7 +313,7 @@ impl Engine {
             task: id.clone(),
             fence,
             content: content.to_string(),
-            timeout_ms: self.attempt_timeout_ms(in_flight),
+            timeout_ms: self.attempt_timeout_ms(bot, &in_flight.ready),
         }));
         deia::failpoint!("assign.before");
         let sent = self.send(bot, in_flight.run, assignment);
@@ -327,21 +343,29 @@ impl Engine {
         }
     }
 
-    fn attempt_timeout_ms(&self, in_flight: &InFlight) -> u64 {
+    pub(super) fn attempt_timeout_ms(&self, bot: &Arc<str>, ready: &Ready) -> u64 {
         let budget = self
             .bots
-            .get(&in_flight.bot)
+            .get(bot)
             .and_then(|entry| entry.spec.budget.seconds_per_task)
             .map_or(u64::MAX, |seconds| seconds.saturating_mul(1000));
-        in_flight.ready.timeout_ms.min(budget)
+        ready.timeout_ms.min(budget)
     }
 
-    /// The backend has begun.
-    pub(super) fn started(&mut self, id: &TaskId, fence: Fence) {
-        let wall = self.wall();
+    /// The bot has it.
+    ///
+    /// `said` is what the bot says of when; it can't say what can't be.
+    pub(super) fn started(&mut self, id: &TaskId, fence: Fence, said: Option<Timestamp>) {
+        let (wall, now) = (self.wall(), self.now());
         if let Some(attempt) = self.in_flight.get_mut(id).filter(|a| a.fence == fence) {
+            // In whole milliseconds: it may be one more.
+            let ago = (now - attempt.asked_at)
+                .saturating_add(attempt.ran_before)
+                .saturating_add(1);
+            let earliest = wall.plus_millis(-i64::try_from(ago).unwrap_or(i64::MAX));
             // A bot that is back says it again.
-            attempt.started_at.get_or_insert(wall);
+            let said = said.map_or(wall, |said| said.clamp(earliest, wall));
+            attempt.started_at.get_or_insert(said);
             tracing::info!(event = "task_started", bot_id = %attempt.bot, task_id = %id, attempt = fence.attempt, "task started");
         }
     }

@@ -42,6 +42,8 @@ pub enum Timer {
     ForgetNonces,
     /// What was learned is to be kept.
     KeepLearned,
+    /// Limits that have ended are to be removed from the disk again.
+    ForgetLimits,
     /// The store failed: try what is left over again.
     StoreAgain,
     /// Ask the store whether it works, for the service manager's watchdog.

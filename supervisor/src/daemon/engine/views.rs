@@ -94,7 +94,7 @@ impl Engine {
             scaling_enabled: self.config.feature_flags.auto_scaling_enabled,
             last_scale_up: self.last_scale_up,
             last_scale_down: self.last_scale_down,
-            r#override: self.overridden.is_some(),
+            r#override: self.overriding.current.is_some(),
             draining: self.refusing().is_some(),
             in_flight: self.in_flight.len() as u64,
             last_evaluation: self.scaling.last.clone(),

@@ -69,6 +69,7 @@ pub(in crate::store) async fn the_same_submission_twice_is_one_task(mut h: Harne
     let lease = Lease {
         bot_id: "coder".into(),
         at: at(3),
+        letter: None,
     };
     match h.run(Op::Submit(Box::new(task("a")), Some(lease))).await {
         Outcome::Duplicate(record) => {
@@ -97,6 +98,7 @@ pub(in crate::store) async fn a_submission_with_a_lease_is_running_at_once(mut h
     let hold = Lease {
         bot_id: "coder".into(),
         at: at(1),
+        letter: None,
     };
     let outcome = h.run(Op::Submit(Box::new(task("a")), Some(hold))).await;
     let Outcome::Submitted { seq } = outcome else {

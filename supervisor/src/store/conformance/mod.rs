@@ -266,6 +266,7 @@ fn lease(seq: Seq) -> Op {
         lease: Lease {
             bot_id: "coder".into(),
             at: at(1),
+            letter: None,
         },
         want_content: false,
     }

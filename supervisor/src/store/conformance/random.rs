@@ -325,5 +325,6 @@ fn hold(at: Timestamp) -> Lease {
     Lease {
         bot_id: "coder".into(),
         at,
+        letter: None,
     }
 }

@@ -39,7 +39,8 @@ const LARGE_PAGES: i64 = 16_384;
 const MAX_PAGES: i64 = 32_768;
 
 /// As long as the log gets while the disk keeps up, with its headers.
-const ROOM_BYTES: u64 = (CHECKPOINT_PAGES as u64 + REMAINDER_PAGES as u64) * (4_096 + 24);
+pub(super) const ROOM_BYTES: u64 =
+    (CHECKPOINT_PAGES as u64 + REMAINDER_PAGES as u64) * (4_096 + 24);
 
 /// Without operations for this long, room is made ...
 const IDLE_BEFORE_ROOM: Duration = Duration::from_millis(50);

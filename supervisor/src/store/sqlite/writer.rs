@@ -23,6 +23,7 @@ use super::fault::{Fault, Reach};
 use super::queue::{Queue, Taken};
 use super::wal::Wal;
 use crate::audit::Link;
+use crate::store::letter;
 use crate::store::{Committed, Op, Outcome, StatusCounts, StoreError, Ticket};
 
 pub(super) struct Writer {
@@ -97,6 +98,7 @@ impl Writer {
             }
             other => other?,
         };
+        letter::post(batch, &outcomes);
         *self
             .published
             .lock()

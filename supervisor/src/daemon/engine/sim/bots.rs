@@ -189,7 +189,7 @@ impl World {
             pid,
             version: deia::VERSION.into(),
             back: back.map(|back| (back, self.null.try_clone().ok().map(PulseReader::silent))),
-            frames: frames_to,
+            frames: Box::new(frames_to),
             answer: answer_to,
         };
         proc.frames = Some(frames);
@@ -420,6 +420,7 @@ impl World {
     }
 
     fn is_back(&mut self, pid: u32, kept: &[Kept]) {
+        let at = self.says_when();
         let Some(proc) = self.procs.get_mut(&pid) else {
             return;
         };
@@ -436,7 +437,7 @@ impl World {
             };
             let (task, fence) = key.clone();
             let attempt = &proc.attempts[&key];
-            sayings.push(Saying::Frame(ToSupervisor::Started { task, fence }));
+            sayings.push(Saying::Frame(ToSupervisor::Started { task, fence, at }));
             let rest = attempt.text.get(kept.bytes as usize..).unwrap_or_default();
             if !rest.is_empty() {
                 sayings.push(Saying::Output(key.clone(), rest.to_owned()));
@@ -462,6 +463,11 @@ impl World {
             return;
         };
         if proc.attempts.contains_key(&key) {
+            let why = format!(
+                "{} was given attempt {} of {} twice",
+                proc.bot, key.1.attempt, key.0
+            );
+            self.judge.complaints.push(why);
             return;
         }
         let served = is_served(&proc.bot);
@@ -479,7 +485,11 @@ impl World {
         }
         proc.attempts.insert(key.clone(), attempt);
         let (task, fence) = key.clone();
-        self.says(pid, Saying::Frame(ToSupervisor::Started { task, fence }));
+        let at = self.says_when();
+        self.says(
+            pid,
+            Saying::Frame(ToSupervisor::Started { task, fence, at }),
+        );
         if assignment.content.contains("poison") {
             let after = self.within(1, 200);
             return self.later(after, Happening::Dies(pid, Exit::Signal(11)));
@@ -596,11 +606,23 @@ impl World {
         }
         let (task, fence) = key.clone();
         let lie = match self.within(0, 2) {
-            0 => ToSupervisor::Started { task, fence },
+            0 => {
+                let at = self.says_when();
+                ToSupervisor::Started { task, fence, at }
+            }
             1 => finished(&key, failed(FailureKind::Permanent)),
             _ => finished(&key, succeeded()),
         };
         self.says(pid, Saying::Frame(lie));
+    }
+
+    /// When a bot says that it began: bots of an earlier release do not, and one in a while lies.
+    fn says_when(&self) -> Option<i64> {
+        match self.within(0, 9) {
+            0 => None,
+            1 if self.fault(0.5) => Some(self.within(0, u64::MAX).cast_signed()),
+            _ => Some(self.hands.time().as_micros()),
+        }
     }
 
     /// Sends something, in order.

@@ -9,7 +9,7 @@ use deia::time::Timestamp;
 use deia::wire::{Launch, Pulse};
 
 use super::super::edge::{Edge, Job};
-use super::super::fleet::Override;
+use super::super::overriding::Override;
 use crate::brain::Millis;
 use crate::brain::clock::Clocks;
 use crate::external::Registration;

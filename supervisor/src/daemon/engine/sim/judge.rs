@@ -7,6 +7,7 @@ use deia::task::{AttemptStatus, TaskId, TaskStatus};
 use deia::time::Timestamp;
 use deia::wire::{FailureKind, Outcome as Ending};
 
+use super::super::overriding::Override;
 use super::bots::{Key, Proc};
 use super::disk::Disk;
 use super::world::{World, start_of};
@@ -419,6 +420,13 @@ impl World {
         if known != running {
             return Some(format!("{running:?} run on disk, {known:?} in memory"));
         }
+        // What is of other limits than the file's is not there for the next daemon.
+        let of_today = |kept: &Override| kept.is_of(&engine.config.bot_limits);
+        let kept = self.hands.shared().limits.filter(of_today);
+        if engine.overriding.is_at_rest() && engine.overriding.current != kept {
+            let current = engine.overriding.current;
+            return Some(format!("limits on disk: {kept:?}, in force: {current:?}"));
+        }
         for (id, bot) in &engine.bots {
             let held = bot.tasks.values().sum::<u32>() as usize;
             let has = engine.in_flight.values().filter(|a| a.bot == *id).count();
@@ -429,7 +437,9 @@ impl World {
                 ));
             }
             // One of an earlier daemon may have a result that was not taken, and a new task in its place.
-            let known = |proc: &&Proc| proc.watched.map(|(_, run, _)| run) == Some(bot.run);
+            // A process that is gone may have been the same start of the same bot, under an earlier daemon.
+            let known =
+                |proc: &&Proc| proc.alive && proc.watched.map(|(_, run, _)| run) == Some(bot.run);
             let proc = self
                 .procs
                 .values()

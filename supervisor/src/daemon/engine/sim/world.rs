@@ -1,7 +1,7 @@
 //! A world in which a daemon runs: time, a disk, bots, clients, and what goes wrong. Everything that
 //! happens is an entry of one list, in order; a seed decides it all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::OwnedFd;
@@ -18,7 +18,6 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 
 use super::super::edge::Job;
-use super::super::fleet::LimitsKept;
 use super::super::scaling::HostSampled;
 use super::super::{Core, Ended, Engine, Estate, Internal};
 use super::bots::{Key, Proc, Saying};
@@ -38,6 +37,7 @@ use crate::fleet::outputs::Outputs;
 use crate::fleet::results::Kept;
 use crate::fleet::spawn::{NotStarted, Process, ProcessHandle, Request};
 use crate::fleet::{FleetEvent, Run};
+use crate::store::letter;
 use crate::store::{Committed, Op, Ready, StoreError, Ticket};
 
 /// Within this time of the world's everything has to be done once nothing goes wrong any more.
@@ -57,8 +57,8 @@ pub(super) enum Happening {
     DaemonStarts,
     /// The writer of this daemon takes what waits.
     Commits(u64),
-    /// ... and reports it.
-    Committed(u64, Committed),
+    /// ... and what it reports is looked at.
+    Committed(u64),
     /// The fleet's threads report.
     Reaches(u64, Box<FleetEvent>),
     /// A job ends.
@@ -127,6 +127,8 @@ struct Daemon {
     engine: Engine,
     outputs: Outputs,
     committing: bool,
+    /// What the store has done, and the engine has not looked at.
+    reported: VecDeque<Committed>,
     /// When the engine was last told that time has passed.
     woken_at: Millis,
 }
@@ -304,9 +306,7 @@ impl World {
             Happening::WantsAll => self.wants_all(),
             Happening::DaemonStarts => self.daemon_starts(),
             Happening::Commits(daemon) if self.is_daemon(daemon) => self.commits(),
-            Happening::Committed(daemon, outcomes) if self.is_daemon(daemon) => {
-                self.turn(|engine| engine.committed(outcomes));
-            }
+            Happening::Committed(daemon) if self.is_daemon(daemon) => self.committed(),
             Happening::Reaches(daemon, event) if self.is_daemon(daemon) => {
                 self.event(*event);
             }
@@ -319,7 +319,7 @@ impl World {
             Happening::Probed(daemon, answers) if self.is_daemon(daemon) => self.probed(answers),
             Happening::ServerComes => self.server_is_away = false,
             Happening::Commits(_)
-            | Happening::Committed(..)
+            | Happening::Committed(_)
             | Happening::Reaches(..)
             | Happening::Answers(..)
             | Happening::Keeps(..)
@@ -402,8 +402,34 @@ impl World {
         self.daemon.as_ref().map(|daemon| &daemon.engine)
     }
 
+    /// The commit with a letter is looked at before what a bot says, as the main loop does.
     pub fn event(&mut self, event: FleetEvent) {
-        self.turn(|engine| engine.fleet_event(event));
+        let reported = self.daemon.as_mut().map(|daemon| &mut daemon.reported);
+        let mut reported = reported.map(std::mem::take).unwrap_or_default();
+        let mut is_missing = false;
+        self.turn(|engine| {
+            while engine.letters.are_ahead() && !is_missing {
+                match reported.pop_front() {
+                    Some(outcomes) => engine.committed(outcomes),
+                    None => is_missing = true,
+                }
+            }
+            engine.fleet_event(event);
+        });
+        if is_missing {
+            let why = "a letter went out whose commit was not reported".to_owned();
+            self.judge.complaints.push(why);
+        }
+        if let Some(daemon) = &mut self.daemon {
+            daemon.reported = reported;
+        }
+    }
+
+    fn committed(&mut self) {
+        let next = self.daemon.as_mut().map(|daemon| &mut daemon.reported);
+        if let Some(outcomes) = next.and_then(VecDeque::pop_front) {
+            self.turn(|engine| engine.committed(outcomes));
+        }
     }
 
     pub fn reaches_daemon(&mut self, after: Millis, event: FleetEvent) {
@@ -472,6 +498,7 @@ impl World {
             engine,
             outputs,
             committing: false,
+            reported: VecDeque::new(),
             woken_at: 0,
         });
         self.turn(|_| {});
@@ -546,7 +573,7 @@ impl World {
 
     /// It is gone, in whichever way; another comes.
     fn daemon_is_gone(&mut self) {
-        if self.daemon.take().is_none() {
+        if self.daemon.is_none() {
             return;
         }
         {
@@ -559,9 +586,13 @@ impl World {
                 self.within(0, all.len() as u64) as usize
             };
             let ops: Vec<_> = all.into_iter().take(committed).collect();
-            self.commit_now(ops);
+            match self.chance(0.5) {
+                true => drop(self.commit_and_post(&ops)),
+                false => drop(self.commit_now(&ops)),
+            }
             self.disk().health = Health::Works;
         }
+        self.daemon = None;
         self.hands.shared().wishes.clear();
         self.forget_questions();
         let connected: Vec<u32> = self
@@ -670,7 +701,7 @@ impl World {
                     Happening::Answers(self.incarnation, Box::new(answer)),
                 );
             }
-            Job::KeepLimits(wanted, actor, reply) => {
+            Job::KeepLimits(wanted) => {
                 let result = match fails {
                     true => Err(std::io::Error::other("simulated")),
                     false => Ok(()),
@@ -678,17 +709,10 @@ impl World {
                 if !fails {
                     self.hands.shared().limits = wanted;
                 }
-                let kept = LimitsKept {
-                    wanted,
-                    actor,
-                    result,
-                    reply,
-                };
-                self.turn(|engine| engine.internal(Internal::LimitsKept(kept)));
+                self.turn(|engine| engine.internal(Internal::LimitsKept(result)));
             }
             Job::KeepExternal(_) => {}
             Job::KeepClocks(clocks) => self.hands.shared().clocks = Some(clocks),
-            Job::ForgetLimits => self.hands.shared().limits = None,
             Job::KeepStops(stops) => {
                 self.hands.shared().stops = stops.bots;
                 if let Some((reply, answer)) = stops.then {
@@ -737,7 +761,7 @@ impl World {
         self.disk().waiting = rest;
         let health = self.disk().health;
         let outcomes: Committed = match health {
-            Health::Works => self.commit_now(ops),
+            Health::Works => self.commit_and_post(&ops),
             Health::Fails => {
                 let failed = StoreError::Failed("disk full".into());
                 ops.into_iter()
@@ -749,13 +773,16 @@ impl World {
                 let outcomes = ops.iter().map(|(t, _)| (*t, Err(broken.clone()))).collect();
                 // Nobody knows: some of it may be there after all.
                 if self.chance(0.5) {
-                    self.commit_now(ops);
+                    self.commit_now(&ops);
                 }
                 outcomes
             }
         };
         let (after, again) = (self.within(0, 3), self.within(0, 4));
-        self.later(after, Happening::Committed(self.incarnation, outcomes));
+        if let Some(live) = &mut self.daemon {
+            live.reported.push_back(outcomes);
+        }
+        self.later(after, Happening::Committed(self.incarnation));
         let waits = !self.disk().waiting.is_empty();
         if let Some(live) = &mut self.daemon {
             live.committing = waits;
@@ -765,8 +792,17 @@ impl World {
         }
     }
 
+    /// One transaction, and the letters that go out with it.
+    fn commit_and_post(&mut self, ops: &[(Ticket, Op)]) -> Committed {
+        let outcomes = self.commit_now(ops);
+        let (tickets, outcomes): (Vec<_>, Vec<_>) = outcomes.into_iter().unzip();
+        letter::post(ops, &outcomes);
+        self.look_at_connections();
+        tickets.into_iter().zip(outcomes).collect()
+    }
+
     /// One transaction.
-    fn commit_now(&mut self, ops: Vec<(Ticket, Op)>) -> Committed {
+    fn commit_now(&mut self, ops: &[(Ticket, Op)]) -> Committed {
         let (millis, wall) = (self.now(), self.hands.time());
         let steady = self.engine().map_or(wall, Engine::steady);
         let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
@@ -777,11 +813,11 @@ impl World {
             steady,
         };
         for (ticket, op) in ops {
-            let before = self.judge.before(&op, &disk);
+            let before = self.judge.before(op, &disk);
             let outcome = disk.apply(op.clone());
             self.judge
-                .committed(&op, before, &outcome, &disk, (&self.config, now));
-            outcomes.push((ticket, Ok(outcome)));
+                .committed(op, before, &outcome, &disk, (&self.config, now));
+            outcomes.push((*ticket, Ok(outcome)));
         }
         outcomes
     }

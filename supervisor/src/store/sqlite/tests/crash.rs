@@ -212,6 +212,7 @@ fn lease(seq: i64) -> Op {
         lease: Lease {
             bot_id: "coder".into(),
             at: Timestamp::from_micros(1),
+            letter: None,
         },
         want_content: false,
     }

@@ -79,6 +79,7 @@ fn steps(store: &SqliteStore) -> Vec<Vec<Op>> {
     let lease = |n: usize| Lease {
         bot_id: BOTS[n % 2].into(),
         at: at(20),
+        letter: None,
     };
     let new = |n: usize| NewTask {
         priority: Priority::ALL[n % 4],

@@ -118,6 +118,7 @@ async fn a_restored_store_refuses_results_of_the_one_before() {
     let hold = Lease {
         bot_id: "coder".into(),
         at: Timestamp::from_micros(1),
+        letter: None,
     };
     let ops = vec![(1, Op::Submit(Box::new(task("a")), Some(hold)))];
     assert!(store.write(ops).is_ok());
@@ -281,6 +282,7 @@ fn make_the_sample() {
     let hold = || Lease {
         bot_id: "coder".into(),
         at: time(1_700_000_001_000_000),
+        letter: None,
     };
     let running = |name: &str| Op::Submit(Box::new(task(name)), Some(hold()));
     let finish = |seq, end| Op::Finish {

@@ -7,6 +7,7 @@ use deia::task::TaskStatus;
 use super::*;
 use crate::store::sqlite::files;
 use crate::store::sqlite::room::Room;
+use crate::store::sqlite::wal::ROOM_BYTES;
 use crate::store::{Lease, MAX_PENDING_OPS};
 
 #[test]
@@ -59,15 +60,15 @@ fn an_idle_writer_makes_room_for_what_comes_and_it_is_no_part_of_the_log() {
     }
     let bytes = || fs::metadata(&log).unwrap().len();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while bytes() < 30 << 20 {
+    // All of it: portions are filled one after the other.
+    while bytes() < ROOM_BYTES {
         assert!(std::time::Instant::now() < deadline, "{} bytes", bytes());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    let room = bytes();
     for n in 0..50 {
         run(&store, &mut committed, vec![submit(&format!("t{n}"))]);
     }
-    assert_eq!(bytes(), room);
+    assert_eq!(bytes(), ROOM_BYTES);
     // As a power cut leaves it.
     let other = home.path().join("other.db");
     for suffix in ["", "-wal"] {
@@ -105,6 +106,7 @@ fn numbers_in_memory_are_those_on_disk() {
     let hold = Lease {
         bot_id: "coder".into(),
         at: Timestamp::from_micros(1),
+        letter: None,
     };
     let ops = vec![
         submit("queued"),
