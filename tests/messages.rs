@@ -11,7 +11,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{Daemon, PATIENCE, deia_program, wait_until};
+use common::{Daemon, PATIENCE, PYTHON, deia_program, skipped, wait_until};
 use serde_json::{Value, json};
 
 const FLEET: &str = "bot_limits: {min_bots: 3, max_bots: 3}\n\
@@ -303,6 +303,65 @@ fn a_program_that_sends_does_not_notice_an_upgrade() {
     let task = daemon.wait_task(&id, PATIENCE);
     assert_eq!(task["result"]["output"], "", "{task}");
     assert_eq!(inbox(&daemon, "?bot_id=two&limit=1000").len(), 60);
+}
+
+/// Dials twice, asks once, and asks on both when told to go on.
+const DIALS: &str = r#"
+import os, socket, time
+def dial():
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(os.environ["DEIA_SOCKET"])
+    return s
+def ask(s):
+    s.sendall(b"GET /api/messaging/inbox HTTP/1.1\r\nhost: deia\r\n\r\n")
+    head = b""
+    while b"\r\n\r\n" not in head:
+        got = s.recv(1)
+        if not got: return "closed after %r" % head
+        head += got
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            left = int(line.split(b":")[1])
+    while left > 0: left -= len(s.recv(left))
+    return head.split(b"\r\n")[0].decode()
+kept, fresh = dial(), dial()
+print(ask(kept))
+open(DIR + "/dialled", "w").close()
+while not os.path.exists(DIR + "/go"): time.sleep(0.01)
+print(ask(kept))
+print(ask(fresh))
+"#;
+
+/// However long it waits between dialling and asking. Shown to fail on a daemon that closes what nobody asks on
+/// when it leaves, instead of handing it on.
+#[test]
+fn who_has_dialled_before_an_upgrade_is_answered_after_it() {
+    if !Path::new(PYTHON).exists() {
+        skipped("programs across an upgrade", "no Python");
+        return;
+    }
+    let outside = tempfile::tempdir().unwrap();
+    let dir = outside.path();
+    let backend = json!({"kind": "command", "argv": [PYTHON, "-"], "input": "stdin"});
+    let pool = json!({"name": "one", "type": "general", "min": 1, "max": 1, "backend": backend,
+        "paths": {"write": [dir]}});
+    let config = format!(
+        "bot_limits: {{min_bots: 1, max_bots: 1}}\nfeature_flags: {{request_validation_enabled: false}}\nbots: [{pool}]\n"
+    );
+    let daemon = Daemon::builder().config(&config).start();
+    daemon.wait_bots(1);
+    let script = DIALS.replace("DIR", &format!("{:?}", dir.to_str().unwrap()));
+    let id = daemon.submit_with(&json!({"content": script, "max_attempts": 1}));
+    wait_until(PATIENCE, "it has dialled", || {
+        dir.join("dialled").exists().then_some(())
+    });
+    for _ in 0..2 {
+        daemon.ctl(&["upgrade"]).ok();
+    }
+    std::fs::write(dir.join("go"), "").unwrap();
+    let task = daemon.wait_task(&id, PATIENCE);
+    let answered = "HTTP/1.1 200 OK\n".repeat(3);
+    assert_eq!(task["result"]["output"], answered, "{task}");
 }
 
 /// What a bot starts speaks for that bot, through the socket in its environment. Shown to fail on a daemon

@@ -168,7 +168,9 @@ impl Daemon {
     /// only when it could not.
     async fn restore(self, ready: desk::Ready, log: &LogHandle) -> ExitCode {
         let desk::Ready { staged, then } = ready;
-        let connections = self.edge.give_back().await;
+        let mut connections = self.edge.give_back().await;
+        // They end with their bots.
+        connections.programs.clear();
         if connections.cut > 0 {
             tracing::warn!(
                 event = "restore_cut",
@@ -229,6 +231,7 @@ impl Daemon {
 struct Connections {
     tcp: Vec<Yielded>,
     admin: Vec<Yielded>,
+    programs: Vec<Yielded>,
     /// What did not come to an end in time.
     cut: usize,
 }
@@ -240,12 +243,13 @@ impl Edge {
         let (tcp, admin, programs) = tokio::join!(
             self.tcp.give_back(YIELD_GRACE),
             self.admin.give_back(YIELD_GRACE),
-            self.programs.shutdown(YIELD_GRACE)
+            self.programs.give_back(YIELD_GRACE)
         );
         Connections {
-            cut: tcp.1.cut + admin.1.cut + programs.cut,
+            cut: tcp.1.cut + admin.1.cut + programs.1.cut,
             tcp: tcp.0,
             admin: admin.0,
+            programs: programs.0,
         }
     }
 }
@@ -278,6 +282,7 @@ impl Successor {
             sockets,
             tcp: connections.tcp,
             admin: connections.admin,
+            programs: connections.programs,
             invoked: self.invoked,
             arguments: self.arguments,
             guard: None,

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use super::home::{Home, HomeLock};
 use super::upgrade::{Handover, Sockets};
 use crate::fleet::sessions::BotsListener;
-use crate::http::accept::{Resumed, Yielded};
+use crate::http::accept::{Program, Resumed, Yielded};
 use crate::http::admin_socket::bind_admin_socket;
 use crate::http::peer::deia_group;
 
@@ -91,35 +91,51 @@ async fn bind_tcp(listen: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Connections of the process before, to be served on.
-///
-/// # Errors
-/// For want of descriptors.
-pub fn resume(
-    handover: Option<&Handover>,
-) -> io::Result<(Resumed<TcpStream>, Resumed<UnixStream>)> {
-    let Some(handover) = handover else {
-        return Ok((Vec::new(), Vec::new()));
-    };
-    let tcp = copies(&handover.tcp, |socket| {
-        let stream = std::net::TcpStream::from(socket);
-        stream.set_nonblocking(true)?;
-        TcpStream::from_std(stream)
-    });
-    let admin = copies(&handover.admin, |socket| {
-        let stream = std::os::unix::net::UnixStream::from(socket);
-        stream.set_nonblocking(true)?;
-        UnixStream::from_std(stream)
-    });
-    Ok((tcp?, admin?))
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// Over TCP.
+    pub tcp: Resumed<TcpStream>,
+    /// Over the admin socket.
+    pub admin: Resumed<UnixStream>,
+    /// Of programs of bots.
+    pub programs: Resumed<Program>,
+}
+
+impl Connections {
+    /// What was handed over.
+    ///
+    /// # Errors
+    /// For want of descriptors.
+    pub fn resume(handover: Option<&Handover>) -> io::Result<Self> {
+        let Some(handover) = handover else {
+            return Ok(Self::default());
+        };
+        let tcp = copies(&handover.tcp, |socket, _| {
+            let stream = std::net::TcpStream::from(socket);
+            stream.set_nonblocking(true)?;
+            TcpStream::from_std(stream)
+        });
+        let local = |socket: OwnedFd| {
+            let stream = std::os::unix::net::UnixStream::from(socket);
+            stream.set_nonblocking(true)?;
+            UnixStream::from_std(stream)
+        };
+        let programs = |socket, bot: Option<u32>| Ok((local(socket)?, bot.unwrap_or_default()));
+        Ok(Self {
+            tcp: tcp?,
+            admin: copies(&handover.admin, |socket, _| local(socket))?,
+            programs: copies(&handover.programs, programs)?,
+        })
+    }
 }
 
 fn copies<S>(
     given: &[Yielded],
-    stream: impl Fn(OwnedFd) -> io::Result<S>,
+    stream: impl Fn(OwnedFd, Option<u32>) -> io::Result<S>,
 ) -> io::Result<Resumed<S>> {
     let copy = |yielded: &Yielded| {
         let socket = yielded.socket.try_clone()?;
-        Ok((stream(socket)?, yielded.read.clone()))
+        Ok((stream(socket, yielded.bot)?, yielded.read.clone()))
     };
     given.iter().map(copy).collect()
 }

@@ -18,7 +18,7 @@ use super::leave::{self, Accepts, Daemon, Successor};
 use super::recovery::last_end::LastEnd;
 use super::recovery::{self as recovering, Desk, desk, last_end};
 use super::rollback::{self, Rollbacks};
-use super::sockets::{Listeners, resume};
+use super::sockets::{Connections, Listeners};
 use super::upgrade::{self, Handover, Releases, Upgrader};
 use super::validation::Validation;
 use super::{deployed, estate, health, reload, service as manager, signals};
@@ -133,7 +133,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
     let listeners = Listeners::open(&home, config.http.listen, handover).await?;
     deia::failpoint!("start.listening");
     let address = listeners.tcp.local_addr()?;
-    let (resumed_tcp, resumed_admin) = resume(handover)?;
+    let resumed = Connections::resume(handover)?;
     let (committed_to, committed) = mpsc::channel(MAX_COMMITTED);
     let database = home.database();
     let last_end = last_end::look(&home, handover.is_some());
@@ -154,7 +154,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
                 home,
                 lock,
                 admin: listeners.admin,
-                resumed: resumed_admin,
+                resumed: resumed.admin,
                 last_end,
                 pids: BotPids::default(),
             })));
@@ -284,7 +284,7 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
             home,
             lock,
             admin: listeners.admin,
-            resumed: resumed_admin,
+            resumed: resumed.admin,
             last_end,
             pids,
         })));
@@ -425,14 +425,14 @@ pub(super) async fn start(begin: Begin, handover: Option<&Handover>) -> Result<D
     let (stops_to, stops) = watch::channel(0);
     signals::listen(commands_to.clone(), config, log, upgrader, stops_to)?;
     sigmask::unblock();
-    let tcp = serve_tcp(listeners.tcp.clone(), resumed_tcp, edge.clone());
+    let tcp = serve_tcp(listeners.tcp.clone(), resumed.tcp, edge.clone());
     let admin = serve_admin(
         listeners.admin.clone(),
-        resumed_admin,
+        resumed.admin,
         edge.clone(),
         Arc::new(admission),
     );
-    let programs = serve_programs(programs_come, edge);
+    let programs = serve_programs(programs_come, resumed.programs, edge);
     tracing::info!(
         event = "ready",
         pid = std::process::id(),

@@ -184,22 +184,29 @@ pub type Program = (UnixStream, u32);
 
 /// Serves HTTP to programs of bots, until [`ServerHandle::shutdown`]: whoever sends the connections
 /// knows whose they are.
-pub fn serve_programs(mut programs: mpsc::Receiver<Program>, edge: Edge) -> ServerHandle {
+pub fn serve_programs(
+    mut programs: mpsc::Receiver<Program>,
+    resumed: Resumed<Program>,
+    edge: Edge,
+) -> ServerHandle {
     ServerHandle::start(edge, |server, mut stop| async move {
         let mut places = Places::default();
+        for (program, read) in resumed {
+            server.welcome_program(program, read, &mut places);
+        }
         loop {
             tokio::select! {
                 biased;
                 _ = stop.changed() => break,
                 program = programs.recv() => match program {
-                    Some(program) => server.welcome_program(program, &mut places),
+                    Some(program) => server.welcome_program(program, Vec::new(), &mut places),
                     None => return,
                 },
             }
         }
         // Those that were let in already are served.
         while let Ok(program) = programs.try_recv() {
-            server.welcome_program(program, &mut places);
+            server.welcome_program(program, Vec::new(), &mut places);
         }
     })
 }
@@ -418,7 +425,12 @@ impl Server {
         });
     }
 
-    fn welcome_program(self: &Arc<Self>, (stream, pid): Program, places: &mut Places) {
+    fn welcome_program(
+        self: &Arc<Self>,
+        (stream, pid): Program,
+        read: Vec<u8>,
+        places: &mut Places,
+    ) {
         let limits = *self.edge.limits.borrow();
         let place = Arc::clone(places.of(pid)).try_acquire_owned();
         let guest = House::admit(&self.house, limits.max_connections, None);
@@ -428,7 +440,7 @@ impl Server {
         let server = Arc::clone(self);
         tokio::spawn(async move {
             let peer = Peer::Bot { pid };
-            connection::serve(server, stream, Vec::new(), peer, None, limits, guest).await;
+            connection::serve(server, stream, read, peer, None, limits, guest).await;
             drop(place);
         });
     }

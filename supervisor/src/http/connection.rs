@@ -31,7 +31,7 @@ use tower::Service;
 use super::accept::{EdgeLimits, Server};
 use super::body::{AnswerBody, RequestBody};
 use super::error::ApiFailure;
-use super::house::Guest;
+use super::house::{Guest, Yielded};
 use super::peer::Peer;
 use super::scope::ScopeRefusal;
 use super::watch::{Command, Late, Verdict, Watch};
@@ -173,7 +173,11 @@ pub(super) async fn serve<S: Stream>(
         let read = [parts.read_buf, timed.read].concat();
         // One that can't be taken off the runtime is closed: its client asks again.
         if let Ok(socket) = timed.inner.into_socket() {
-            guest.yields(socket, read);
+            let bot = match peer {
+                Peer::Bot { pid } => Some(pid),
+                _ => None,
+            };
+            guest.yields(Yielded { socket, read, bot });
         }
         return;
     }

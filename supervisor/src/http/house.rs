@@ -44,6 +44,8 @@ pub struct Yielded {
     pub socket: OwnedFd,
     /// What was read of the next request.
     pub read: Vec<u8>,
+    /// The process of the bot whose program it is.
+    pub bot: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -219,13 +221,13 @@ pub(super) struct Guest {
 
 impl Guest {
     /// Gives the connection back to whoever asked for it.
-    pub(super) fn yields(&self, socket: OwnedFd, read: Vec<u8>) {
+    pub(super) fn yields(&self, given: Yielded) {
         let mut yielded = self
             .house
             .yielded
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        yielded.push(Yielded { socket, read });
+        yielded.push(given);
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Handover {
     pub tcp: Vec<Yielded>,
     /// Connections over the admin socket.
     pub admin: Vec<Yielded>,
+    /// Connections of programs of bots.
+    pub programs: Vec<Yielded>,
     /// The path the daemon was started by.
     pub invoked: PathBuf,
     /// What it was started with, its name first.
@@ -96,6 +98,10 @@ struct Letter {
 #[derive(Debug, Serialize, Deserialize)]
 struct Enclosed {
     admin: bool,
+    /// The bot's process, where it is one of a bot's program. Releases that do not know the field take it for
+    /// one over TCP, find that it is none, and close it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bot: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     read: Vec<u8>,
 }
@@ -109,12 +115,14 @@ impl Handover {
         let enclosed = |admin: bool| {
             move |connection: &Yielded| Enclosed {
                 admin,
+                bot: connection.bot,
                 read: connection.read.clone(),
             }
         };
         let letter = Letter {
             connections: (self.tcp.iter().map(enclosed(false)))
                 .chain(self.admin.iter().map(enclosed(true)))
+                .chain(self.programs.iter().map(enclosed(false)))
                 .collect(),
             invoked: self.invoked.clone(),
             arguments: self.arguments.clone(),
@@ -137,7 +145,7 @@ impl Handover {
             sockets.bots.as_fd(),
             sockets.lock.as_fd(),
         ];
-        let connections = self.tcp.iter().chain(&self.admin);
+        let connections = self.tcp.iter().chain(&self.admin).chain(&self.programs);
         descriptors.extend(connections.map(|connection| connection.socket.as_fd()));
         let (to, from) = socketpair(
             AddressFamily::UNIX,
@@ -201,18 +209,24 @@ impl Handover {
             .take(MAX_LETTER_BYTES)
             .read_to_end(&mut text)?;
         let letter: Letter = serde_json::from_slice(&text).map_err(io::Error::other)?;
-        let (mut tcp, mut admin) = (Vec::new(), Vec::new());
+        let (mut tcp, mut admin, mut programs) = (Vec::new(), Vec::new(), Vec::new());
         for enclosed in letter.connections {
-            let to = if enclosed.admin { &mut admin } else { &mut tcp };
+            let to = match enclosed.bot {
+                Some(_) => &mut programs,
+                None if enclosed.admin => &mut admin,
+                None => &mut tcp,
+            };
             to.push(Yielded {
                 socket: next()?,
                 read: enclosed.read,
+                bot: enclosed.bot,
             });
         }
         Ok(Self {
             sockets,
             tcp,
             admin,
+            programs,
             invoked: letter.invoked,
             arguments: letter.arguments,
             guard: letter.guard,
@@ -262,6 +276,7 @@ mod tests {
         let tcp = (0..450).map(|n| Yielded {
             socket: copy(n % 3),
             read: vec![u8::try_from(n % 256).unwrap(); n % 3],
+            bot: None,
         });
         let handover = Handover {
             sockets: Sockets {
@@ -274,6 +289,12 @@ mod tests {
             admin: vec![Yielded {
                 socket: copy(1),
                 read: b"GET /".to_vec(),
+                bot: None,
+            }],
+            programs: vec![Yielded {
+                socket: copy(2),
+                read: b"POST /".to_vec(),
+                bot: Some(41),
             }],
             invoked: "/usr/bin/deia".into(),
             arguments: vec!["deia".into(), "--home".into()],
@@ -282,7 +303,7 @@ mod tests {
         let from = handover.send().unwrap();
         let mut descriptors = VecDeque::new();
         while receive(from.as_fd(), &mut descriptors).unwrap() {}
-        assert_eq!(descriptors.len(), 6 + 450 + 1);
+        assert_eq!(descriptors.len(), 6 + 450 + 2);
         for descriptor in &descriptors {
             let flags = rustix::io::fcntl_getfd(descriptor).unwrap();
             assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
@@ -301,6 +322,12 @@ mod tests {
             assert_eq!(port_of(&connection.socket), port(n % 3));
             assert_eq!(connection.read.len(), n % 3);
         }
+        let program = &arrived.programs[0];
+        assert_eq!(port_of(&program.socket), port(2));
+        assert_eq!(
+            (program.bot, program.read.as_slice()),
+            (Some(41), &b"POST /"[..])
+        );
         assert_eq!(
             (arrived.invoked, arrived.guard),
             ("/usr/bin/deia".into(), Some(7))
