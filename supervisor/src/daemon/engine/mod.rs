@@ -509,7 +509,10 @@ impl Engine {
             Command::External(ask) => self.ask_external(ask),
             Command::Configure { config, reply } => {
                 self.configure(config);
-                let _ = reply.send(());
+                // That the audit is off is the last on record: nothing after it waits for the disk.
+                self.answer_on_record(move |_, _| {
+                    let _ = reply.send(());
+                });
             }
             Command::InterruptAll { reply } => self.interrupt_all_on_record(reply),
             Command::Leave => self.leave(),

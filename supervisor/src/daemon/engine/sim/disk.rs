@@ -48,6 +48,8 @@ pub(super) struct Disk {
     pub room: usize,
     /// Tasks whose submission is on record.
     pub on_record: BTreeSet<Arc<str>>,
+    /// What the audit was switched to last, by its record.
+    pub switched: Option<bool>,
     /// Tasks that retention removed.
     pub removed: BTreeSet<TaskId>,
     /// What is wrong with what was asked.
@@ -68,6 +70,7 @@ impl Disk {
                 ..Model::new(7)
             },
             on_record: BTreeSet::new(),
+            switched: None,
             learned: HashMap::new(),
             learned_under: None,
             next_seq: 1,
@@ -137,6 +140,10 @@ impl Disk {
         for record in &self.model.trail {
             if record.entry.action == AuditAction::TaskSubmitted {
                 self.on_record.insert(record.entry.target.clone());
+            }
+            if &*record.entry.target == "audit" {
+                let details = record.entry.details.as_deref().unwrap_or_default();
+                self.switched = Some(details.contains(r#""on""#));
             }
         }
         self.model.trail.drain(..done);

@@ -20,6 +20,8 @@ use crate::store::{Counts, End, Op, Outcome, Seq};
 pub(super) struct Judge {
     /// Tasks whose clients were told that they are kept, and the hash of what they had asked.
     pub acknowledged: BTreeMap<TaskId, [u8; 32]>,
+    /// Tasks that came while there was no audit.
+    pub unaudited: BTreeSet<TaskId>,
     /// What bots said of attempts that they had: who, how it ended, and the answer.
     said: BTreeMap<Key, (String, Ending, String)>,
     /// Answers that counted.

@@ -66,7 +66,8 @@ fn seeds() -> Vec<u64> {
 /// bots live; wait for a retry by the wall clock; take the word of a bot about another's task; forget the ends that
 /// a failing disk did not take; let tasks expire by a wall clock that was set; answer a submission before its commit;
 /// give tasks to a pool whose model server is away; post letters of what was not committed; look at what bots say
-/// before the commit whose letter they answer; assign again what a letter has told.
+/// before the commit whose letter they answer; assign again what a letter has told; answer that the audit is off before
+/// that is on record.
 #[test]
 fn whatever_happens_nothing_is_lost_and_everything_is_done() {
     let (mut happened, mut tasks, mut daemons, mut held, mut n) = (0, 0, 0, 0, 0);
