@@ -156,10 +156,12 @@ impl Desk {
         self.folders.retain(|folder, _| names.contains(folder));
         self.odd.retain(|folder| names.contains(folder));
         let (mut room, mut reads) = (MAX_FILES, MAX_READS);
+        let mut all_are_known = true;
         for folder in &names {
             let opened = match folder::open_in(&root, folder) {
                 Ok(opened) => opened,
                 Err(e) => {
+                    all_are_known = false;
                     if self.odd.insert(folder.clone()) {
                         tracing::warn!(event = "hive_folder_ignored", folder, error = %e, "it is no folder that can be read; links are not followed");
                     }
@@ -169,6 +171,7 @@ impl Desk {
             self.watcher.watch(&tasks.join(folder));
             let (files, more) = folder::names(&opened, room, name::is_task_file)?;
             room -= files.len();
+            all_are_known &= !more;
             if more && self.said.insert("files") {
                 tracing::warn!(
                     event = "task_files_too_many",
@@ -181,14 +184,16 @@ impl Desk {
                 self.read_due(folder, &opened, config, now, &mut reads, look);
             }
         }
-        let seen = self.folders.values().flat_map(Folder::files);
-        let done = seen.filter_map(|(_, seen)| match &seen.state {
-            State::Done(id) => Some(id.clone()),
-            _ => None,
-        });
-        let done: HashSet<TaskId> = done.collect();
+        let mut done = HashSet::new();
+        for (_, seen) in self.folders.values().flat_map(Folder::files) {
+            match &seen.state {
+                State::Done(id) => drop(done.insert(id.clone())),
+                State::Left => {}
+                State::New | State::Incomplete | State::Refused(_) => all_are_known = false,
+            }
+        }
         if let Some(ledger) = &mut self.ledger {
-            ledger.tend(&done);
+            ledger.tend(&done, all_are_known);
         }
         Ok(())
     }

@@ -115,7 +115,8 @@ impl Ledger {
             tracing::warn!(event = "hive_ledger_damaged", lines = damaged, copy = %copy.display(), "lines of the list of taken task files can't be read and are left out; a copy is kept");
             ledger.stale = true;
         }
-        ledger.tend(&HashSet::new());
+        // Which files are still there is not known yet: nothing is forgotten.
+        ledger.shorten();
         // What is appended is nothing without the file's name.
         durable::sync_directory_of(path)?;
         Ok(ledger)
@@ -229,10 +230,15 @@ impl Ledger {
         }
     }
 
-    /// Keeps it short: drops the oldest that are `answered` beyond [`MAX_NOTES`], but none that is `seen`.
-    pub fn tend(&mut self, seen: &HashSet<TaskId>) {
-        let beyond = self.notes.len().saturating_sub(MAX_NOTES);
-        if beyond > 0 {
+    /// Keeps it short: drops the oldest that are `answered` beyond [`MAX_NOTES`], but none that is `seen`. While it is not
+    /// known what every file is, nothing is dropped before there are far too many.
+    pub fn tend(&mut self, seen: &HashSet<TaskId>, all_are_known: bool) {
+        let most = match all_are_known {
+            true => MAX_NOTES,
+            false => MAX_NOTES * 4,
+        };
+        if self.notes.len() > most {
+            let beyond = self.notes.len() - MAX_NOTES;
             let gone = self.notes.iter();
             let mut gone: Vec<_> = gone
                 .filter(|(id, note)| note.stage == Stage::Answered && !seen.contains(*id))
@@ -243,6 +249,11 @@ impl Ledger {
                 self.notes.remove(&id);
             }
         }
+        self.shorten();
+    }
+
+    /// Writes the file anew where much of it is not needed.
+    fn shorten(&mut self) {
         let spare = self.lines.saturating_sub(self.notes.len() * 2);
         if (self.stale || spare > MAX_SPARE_LINES)
             && let Err(e) = self.rewrite()
@@ -431,16 +442,28 @@ mod tests {
             answered(&mut ledger, n);
         }
         let seen = HashSet::from([id(0), id(3)]);
-        ledger.tend(&seen);
+        ledger.tend(&HashSet::new(), false);
+        assert!(ledger.knows(&id(0)), "its file may not have been read yet");
+        ledger.tend(&seen, true);
         assert_eq!(ledger.notes.len(), MAX_NOTES);
         assert!(ledger.knows(&id(0)) && ledger.knows(&id(3)));
         assert!(!ledger.knows(&id(1)) && !ledger.knows(&id(11)));
         assert!(ledger.knows(&id(12)));
         // Written anew when there is more to skip than to read.
         ledger.lines = MAX_NOTES * 4;
-        ledger.tend(&seen);
+        ledger.tend(&seen, true);
         assert_eq!(ledger.lines, MAX_NOTES);
         assert!(open(&home).knows(&id(MAX_NOTES + 9)));
+    }
+
+    /// Shown to fail where a start drops what is beyond the bound: no file was looked at by then.
+    #[test]
+    fn a_start_forgets_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let mut ledger = open(&home);
+        let ids: Vec<_> = (0..MAX_NOTES + 10).map(id).collect();
+        ledger.note(Act::Answered, &ids);
+        assert!(open(&home).knows(&id(0)));
     }
 
     proptest! {
