@@ -138,6 +138,30 @@ fn a_task_that_ends_its_bots_is_dead_after_exactly_as_many_as_the_configuration_
     }
 }
 
+/// Who shared a bot with it goes on. Shown to fail on a daemon that blames all that a bot had for its end.
+#[test]
+fn a_task_that_ends_its_bots_takes_no_other_along() {
+    let pool = "bots: [{name: sh, type: general, min: 1, max: 1, max_concurrent_tasks: 3, \
+        limits: {landlock: off}, backend: {kind: command, argv: [sh, -c], input: argv}}]\n\
+        bot_limits: {min_bots: 1, max_bots: 1}\n\
+        feature_flags: {request_validation_enabled: false}\n\
+        tasks: {retry_backoff_seconds: [0.05, 0.1]}\n";
+    let config = format!("{pool}supervision: {{{RESTLESS}, poison_after: 3}}\n");
+    let daemon = Daemon::builder().config(&config).start();
+    daemon.wait_bots(1);
+    let healthy = [1, 2].map(|n| daemon.submit(&format!("sleep 1.5; echo {n}")));
+    let poison = daemon.submit("sleep 0.3; kill -9 $PPID; sleep 60");
+    for (n, id) in (1..).zip(&healthy) {
+        let task = daemon.wait_task(id, PATIENCE);
+        assert_eq!(task["result"]["output"], format!("{n}\n"), "{task}");
+    }
+    let task = daemon.wait_task(&poison, PATIENCE);
+    assert_eq!(task["status"], "dead", "{task}");
+    assert_eq!(task["attempts"].as_array().unwrap().len(), 3, "{task}");
+    let error = task["error"].as_str().unwrap();
+    assert!(error.contains("poison_after"), "{error}");
+}
+
 /// What a task leaves running that does not want to end.
 const STUBBORN: [&str; 5] = [
     "sleep 600",

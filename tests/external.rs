@@ -488,6 +488,56 @@ fn what_it_has_outlives_the_daemon_under_the_same_lease() {
     );
 }
 
+/// Its bot would have heard of it with its next heartbeat. Shown to fail on a daemon that leaves it to the next one,
+/// which does not know of it.
+#[test]
+fn a_cancel_outlives_an_upgrade_and_a_restart() {
+    let mut daemon = start();
+    let far = External::register(&daemon, "far", &json!({"max_concurrent": 3}));
+    let cancelled = |daemon: &Daemon| {
+        let id = daemon.submit("much work");
+        let leased = far.lease_one(daemon);
+        let cancel = format!("/api/tasks/{id}/cancel");
+        let answer = daemon.post(&cancel, &json!({})).ok();
+        assert_eq!(answer["status"], "running", "{answer}");
+        (id, leased)
+    };
+    let first = cancelled(&daemon);
+    daemon.ctl(&["upgrade"]).ok();
+    assert_eq!(task(&daemon, &first.0)["status"], "cancelled");
+    let second = cancelled(&daemon);
+    daemon.terminate();
+    daemon.restart();
+    for (id, leased) in [first, second] {
+        assert_eq!(task(&daemon, &id)["status"], "cancelled");
+        let late = far.say(&daemon, &leased, "complete", &json!({"output": "late"}));
+        refused(&late, 409, "late");
+    }
+}
+
+/// Shown to fail on a daemon whose patience begins anew with each cancel.
+#[test]
+fn whoever_cancels_again_and_again_waits_no_longer() {
+    let config = format!("{FLEET}feature_flags: {{audit_logging_enabled: false}}\n");
+    let config = config.replace(
+        "heartbeat_seconds",
+        "stop_timeout_seconds: 1, heartbeat_seconds",
+    );
+    let daemon = Daemon::builder().config(&config).start();
+    daemon.wait_bots(1);
+    let far = External::register(&daemon, "far", &json!({}));
+    let id = daemon.submit("much work");
+    far.lease_one(&daemon);
+    let begun = Instant::now();
+    let cancel = format!("/api/tasks/{id}/cancel");
+    wait_until(PATIENCE, "it is cancelled", || {
+        far.post(&daemon, "heartbeat", &json!({"tasks": [id]})).ok();
+        (daemon.post(&cancel, &json!({})).status == 409).then_some(())
+    });
+    assert_eq!(task(&daemon, &id)["status"], "cancelled");
+    assert!(begun.elapsed() < Duration::from_secs(15));
+}
+
 #[test]
 fn a_task_that_lasts_too_long_is_taken_away() {
     let daemon = start();

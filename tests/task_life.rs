@@ -71,7 +71,7 @@ fn urgent_tasks_go_first_and_equals_in_order() {
 #[test]
 fn a_bot_has_as_many_tasks_at_once_as_it_may() {
     let config = "bots: [{name: echo, type: general, min: 2, max: 2, max_concurrent_tasks: 3, \
-        backend: {kind: echo, delay_ms: 60}}]\nbot_limits: {min_bots: 2, max_bots: 2}\n";
+        backend: {kind: echo, delay_ms: 200}}]\nbot_limits: {min_bots: 2, max_bots: 2}\n";
     let daemon = Daemon::builder().config(config).start();
     daemon.wait_bots(2);
     let ids: Vec<String> = (0..60)
@@ -170,6 +170,35 @@ fn a_name_is_of_one_request() {
     }
     let task = daemon.get("/api/tasks/named").ok();
     assert_eq!(statuses(&task), ["succeeded"], "{task}");
+}
+
+/// Shown to fail on a daemon that looks whether it could take a task before it looks whether it has.
+#[test]
+fn a_name_is_known_also_when_its_bots_are_gone() {
+    let bots = |names: &[&str]| {
+        let pools = names.iter().map(|name| {
+            json!({"name": name, "type": "general", "min": 1, "max": 1, "backend": {"kind": "echo"}})
+        });
+        let pools = json!(pools.collect::<Vec<_>>());
+        format!("http: {{listen: \"127.0.0.1:0\"}}\nbots: {pools}\n")
+    };
+    let daemon = Daemon::builder().config(&bots(&["a", "b"])).start();
+    let request = json!({"content": "x", "task_id": "mine", "pool": "b"});
+    daemon.submit_with(&request);
+    daemon.wait_task("mine", PATIENCE);
+    daemon.write_config(&bots(&["a"]));
+    daemon.ctl(&["reload"]).ok();
+    let again = daemon.post("/api/orchestrate", &request).ok();
+    assert_eq!(
+        (&again["success"], &again["task_id"], &again["duplicate"]),
+        (&json!(true), &json!("mine"), &json!(true)),
+        "{again}"
+    );
+    let other = json!({"content": "y", "task_id": "mine", "pool": "b"});
+    assert_eq!(daemon.post("/api/orchestrate", &other).status, 409);
+    let new = json!({"content": "x", "task_id": "new", "pool": "b"});
+    let refused = daemon.post("/api/orchestrate", &new).ok();
+    assert_eq!(refused["success"], false, "{refused}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use deia::time::Timestamp;
 
 use super::demand::{Demand, PoolFacts};
 use super::learn::{Learning, Rules, Sample};
+use super::retry;
 use super::route::{self, Candidate, EXPLORE_SHARE, Terms, Weighing};
 use super::window::{Lane, Load, Loaded, Place, Waiting};
 use crate::store::{LearnedRow, Ready, Seq};
@@ -36,6 +37,8 @@ struct Slots {
     load: u32,
     max: u32,
     open: bool,
+    /// A task that may have ended its bots before: it is to be alone.
+    alone: Option<Seq>,
     success_rate: f64,
     /// Where [`Dispatcher::learning`] has what it knows of it.
     known: Option<usize>,
@@ -43,7 +46,16 @@ struct Slots {
 
 impl Slots {
     fn is_free(&self) -> bool {
-        self.open && self.load < self.max
+        self.open && self.load < self.takes()
+    }
+}
+
+impl Slots {
+    fn takes(&self) -> u32 {
+        match self.alone {
+            Some(_) => 0,
+            None => self.max,
+        }
     }
 }
 
@@ -87,6 +99,8 @@ pub enum Obstacle {
     Closed,
     /// It has so many tasks already, which is all it may have.
     Full(u32),
+    /// It has one that may have ended its bots before, and nothing is put beside it.
+    TriesAlone,
     /// Its model server has so many tasks already, which is all it may have.
     ServerFull(u32),
     /// None of the model servers it could ask answers.
@@ -112,6 +126,8 @@ pub struct Dispatcher {
     in_flight: HashMap<Arc<str>, u32>,
     /// For each pool, why it gives out nothing, where it does not.
     held: Vec<Option<String>>,
+    /// `supervision.poison_after`.
+    poison_after: u32,
 }
 
 impl Dispatcher {
@@ -140,6 +156,11 @@ impl Dispatcher {
         for lane in self.lanes.values_mut() {
             lane.configure(&self.pools);
         }
+    }
+
+    /// Bots in a row that a task may end: who may be about to end the last one is tried alone.
+    pub fn suspect_after(&mut self, poison_after: u32) {
+        self.poison_after = poison_after;
     }
 
     /// Which pools give out nothing for now, in the order of the pools, and why.
@@ -189,6 +210,7 @@ impl Dispatcher {
                 load: 0,
                 max,
                 open: true,
+                alone: None,
                 success_rate: self.learning.of(bot).success_rate,
                 known: self.learning.place(bot),
             }),
@@ -206,6 +228,7 @@ impl Dispatcher {
                 load: 1,
                 max: 0,
                 open: false,
+                alone: None,
                 success_rate: self.learning.of(bot).success_rate,
                 known: self.learning.place(bot),
             }),
@@ -220,7 +243,15 @@ impl Dispatcher {
         }
     }
 
-    /// An attempt of the bot is over.
+    /// An attempt of the bot at this task is over.
+    pub fn ended(&mut self, bot: &str, task: Seq) {
+        if let Some(slots) = self.slots.iter_mut().find(|s| *s.bot == *bot) {
+            slots.alone = slots.alone.filter(|alone| *alone != task);
+        }
+        self.free(bot);
+    }
+
+    /// A slot that was reserved for a new task is not needed.
     pub fn free(&mut self, bot: &str) {
         if let Some(slots) = self.slots.iter_mut().find(|s| *s.bot == *bot) {
             slots.load = slots.load.saturating_sub(1);
@@ -302,7 +333,7 @@ impl Dispatcher {
         if !served_by.contains(&true) {
             return Admission::Unsuitable;
         }
-        if !waits && let Some((index, weighing)) = self.best(&served_by, demand, false, now) {
+        if !waits && let Some((index, weighing)) = self.best(&served_by, demand, None, now) {
             return Admission::Direct {
                 bot: self.reserve(index),
                 weighing,
@@ -386,10 +417,13 @@ impl Dispatcher {
         }
         let (_, place, text) = best?;
         let lane = self.lanes.get(&text)?;
-        let failed = lane.at(place).is_some_and(|waiting| waiting.ready.failed);
-        let (index, weighing) = self.best(&lane.served_by, &lane.demand, failed, now)?;
+        let ready = lane.at(place).map(|waiting| &waiting.ready);
+        let (index, weighing) = self.best(&lane.served_by, &lane.demand, ready, now)?;
         let waiting = self.lanes.get_mut(&text)?.take(place)?;
         self.choices += 1;
+        if self.is_suspect(&waiting.ready) {
+            self.slots[index].alone = Some(waiting.ready.seq);
+        }
         Some(Choice {
             waiting,
             bot: self.reserve(index),
@@ -416,6 +450,9 @@ impl Dispatcher {
         let Some(slots) = slots else {
             return Obstacle::Closed;
         };
+        if slots.alone.is_some() {
+            return Obstacle::TriesAlone;
+        }
         if slots.load >= slots.max {
             return Obstacle::Full(slots.load);
         }
@@ -437,7 +474,7 @@ impl Dispatcher {
 
     /// The store did not lease it, and it is still queued. The slot is free again.
     pub fn not_leased(&mut self, bot: &str, waiting: Waiting) {
-        self.free(bot);
+        self.ended(bot, waiting.ready.seq);
         let demand = waiting.ready.demand.clone();
         if let Some(lane) = self.lanes.get_mut(&demand) {
             if lane.unclaimed() == 0 {
@@ -450,7 +487,7 @@ impl Dispatcher {
 
     /// The store did not lease it: it is not queued any more. The slot is free again.
     pub fn lease_refused(&mut self, bot: &str, ready: &Ready) {
-        self.free(bot);
+        self.ended(bot, ready.seq);
         if let Some(lane) = self.lanes.get_mut(&ready.demand) {
             lane.not_leased((ready.priority, ready.seq), None);
         }
@@ -522,26 +559,38 @@ impl Dispatcher {
         self.lanes.get_mut(text)
     }
 
-    /// The best bot with a free slot, among these pools, and why it is the best. `failed`: the task has
-    /// failed before.
+    fn is_suspect(&self, ready: &Ready) -> bool {
+        retry::is_suspect(ready.losses, self.poison_after)
+    }
+
+    /// The best bot with a free slot, among these pools, and why it is the best. `again`: a task that has waited.
+    /// One that is to be alone goes to a bot that has as little as there is; nothing is put beside it afterwards.
     fn best(
         &self,
         served_by: &[bool],
         demand: &Demand,
-        failed: bool,
+        again: Option<&Ready>,
         now: Timestamp,
     ) -> Option<(usize, Weighing)> {
         let only = demand.bot.as_deref();
         let pools = served_by.iter().enumerate();
         let takes: Vec<bool> = pools.map(|(pool, s)| *s && self.has_room(pool)).collect();
         let known = self.learning.laid_out(demand.task_type);
-        let candidates = self.slots.iter().enumerate().filter_map(|(place, s)| {
-            let fits = s.open
+        let fits = |s: &Slots| {
+            s.open
                 && s.pool.is_some_and(|pool| takes.get(pool) == Some(&true))
-                && only.is_none_or(|bot| *s.bot == *bot);
+                && only.is_none_or(|bot| *s.bot == *bot)
+        };
+        let suspect = again.filter(|ready| self.is_suspect(ready));
+        let least = suspect.and_then(|_| {
+            let free = self.slots.iter().filter(|s| fits(s) && s.is_free());
+            free.map(|s| s.load).min()
+        });
+        let candidates = self.slots.iter().enumerate().filter_map(|(place, s)| {
+            let fits = fits(s) && least.is_none_or(|least| s.load == least);
             let candidate = Candidate {
                 load: s.load,
-                max: s.max,
+                max: s.takes(),
                 success_rate: s.success_rate,
                 known: s.known.and_then(|known_at| *known.get(known_at)?),
             };
@@ -550,7 +599,7 @@ impl Dispatcher {
         let terms = Terms {
             rules: self.learning.rules(),
             explore: self.weighings % EXPLORE_SHARE == EXPLORE_SHARE - 1,
-            failed,
+            failed: again.is_some_and(|ready| ready.failed),
             now,
         };
         route::choose(candidates, |place| self.slots[place].bot.clone(), &terms)
@@ -624,6 +673,7 @@ mod tests {
             task_type: TaskType::General,
             scheduled: false,
             failed: false,
+            losses: 0,
         }
     }
 
@@ -640,7 +690,7 @@ mod tests {
         let mut order = Vec::new();
         while let Some(choice) = dispatcher.next(now) {
             dispatcher.leased(&choice.waiting.ready);
-            dispatcher.free(&choice.bot);
+            dispatcher.ended(&choice.bot, choice.waiting.ready.seq);
             order.push(choice.waiting.ready.seq);
         }
         order
@@ -700,7 +750,7 @@ mod tests {
             let ready = &choice.waiting.ready;
             stored.remove(&(ready.priority, ready.seq));
             dispatcher.leased(ready);
-            dispatcher.free(&choice.bot);
+            dispatcher.ended(&choice.bot, choice.waiting.ready.seq);
             if ready.priority == Priority::P3 {
                 break;
             }
@@ -761,6 +811,50 @@ mod tests {
         assert!(dispatcher.next(now).is_none(), "it has one already");
         dispatcher.free(&bot);
         assert_eq!(&*dispatcher.next(now).unwrap().bot, "a-2");
+    }
+
+    /// Shown to fail where what has lost bots is given out like anything else.
+    #[test]
+    fn what_may_end_its_bot_is_tried_alone() {
+        let mut dispatcher = dispatcher(&[("a", BotType::General, 3), ("b", BotType::General, 3)]);
+        dispatcher.suspect_after(3);
+        let now = Timestamp::from_micros(0);
+        let suspect = |seq| Ready {
+            failed: true,
+            losses: 2,
+            ..task(seq, Priority::P0, "general")
+        };
+        dispatcher.add(task(1, Priority::P2, "general"), None);
+        let healthy = dispatcher.next(now).unwrap();
+        for seq in [2, 3] {
+            dispatcher.add(suspect(seq), None);
+        }
+        let first = dispatcher.next(now).unwrap();
+        assert_ne!(first.bot, healthy.bot, "the one that has nothing");
+        let second = dispatcher.next(now).unwrap();
+        assert_eq!(second.bot, healthy.bot, "it does not wait for ever");
+        dispatcher.add(task(4, Priority::P2, "general"), None);
+        assert!(dispatcher.next(now).is_none(), "nothing is put beside them");
+        let asked = Demand::from_text(&demand("general")).unwrap();
+        let obstacle = dispatcher.obstacle(&first.bot, &first.bot, &asked);
+        assert_eq!(obstacle, Obstacle::TriesAlone);
+        dispatcher.ended(&healthy.bot, 1);
+        assert!(dispatcher.next(now).is_none());
+        dispatcher.ended(&first.bot, 2);
+        assert_eq!(dispatcher.next(now).unwrap().bot, first.bot);
+        // One lost bot may be anybody's fault.
+        dispatcher.ended(&second.bot, 3);
+        for seq in [5, 6] {
+            let losses = 1;
+            dispatcher.add(
+                Ready {
+                    losses,
+                    ..suspect(seq)
+                },
+                None,
+            );
+            assert!(dispatcher.next(now).is_some());
+        }
     }
 
     #[test]

@@ -396,6 +396,7 @@ mod tests {
             task_type: TaskType::General,
             scheduled: false,
             failed: false,
+            losses: 0,
         }
     }
 

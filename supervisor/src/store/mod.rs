@@ -241,6 +241,14 @@ impl StoreError {
 pub enum Op {
     /// A new task. -> [`Outcome::Submitted`], [`Outcome::Duplicate`] or [`Outcome::Conflict`]
     Submit(Box<NewTask>, Option<Lease>),
+    /// Whether a task has this name, where it can't be taken now. -> [`Outcome::Duplicate`], [`Outcome::Conflict`] or
+    /// [`Outcome::Gone`]
+    Known {
+        /// Its name.
+        id: TaskId,
+        /// What was asked.
+        request_hash: [u8; 32],
+    },
     /// Gives a queued task to a bot, if it is still queued. -> [`Outcome::Leased`] or [`Outcome::Gone`]
     Lease {
         /// The task.
@@ -537,6 +545,17 @@ pub enum Counts {
     No,
 }
 
+impl Counts {
+    /// Bots lost in a row, after an attempt that ended so.
+    pub fn losses(self, before: u32) -> u32 {
+        match self {
+            Self::AsFailure => 0,
+            Self::AsLoss => before + 1,
+            Self::No => before,
+        }
+    }
+}
+
 /// What a bot brought.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskResult {
@@ -693,6 +712,8 @@ pub struct Ready {
     pub scheduled: bool,
     /// Whether an attempt at it has failed, or was lost with its bot.
     pub failed: bool,
+    /// Bots it lost in a row.
+    pub losses: u32,
 }
 
 /// A task that a bot had when the daemon ended.

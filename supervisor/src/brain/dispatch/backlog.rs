@@ -127,6 +127,7 @@ mod tests {
             task_type: TaskType::General,
             scheduled: false,
             failed: false,
+            losses: 0,
         }
     }
 

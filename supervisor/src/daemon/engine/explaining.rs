@@ -32,6 +32,9 @@ impl Engine {
                 Obstacle::Unsuitable => "its pool can't do such a task".to_owned(),
                 Obstacle::AnotherIsNamed => "the task asks for another bot".to_owned(),
                 Obstacle::Closed => format!("it takes no tasks: {}", self.explanation(id, entry)),
+                Obstacle::TriesAlone => {
+                    "it has a task that has lost bots before and is tried alone".to_owned()
+                }
                 Obstacle::Full(1) => "it has a task, and takes one at a time".to_owned(),
                 Obstacle::Full(n) => format!("it has {n} tasks, which is all it takes"),
                 Obstacle::ServerFull(n) => {

@@ -190,6 +190,8 @@ impl Engine {
         }
         self.limits = self.limits_by_rule();
         self.dispatcher.configure(self.pool_facts());
+        let poison_after = self.config.supervision.poison_after;
+        self.dispatcher.suspect_after(poison_after);
         self.configure_servers();
         let slots_changed = old.bot_limits.max_concurrent_tasks_per_bot
             != self.config.bot_limits.max_concurrent_tasks_per_bot;

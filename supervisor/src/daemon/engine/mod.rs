@@ -661,6 +661,7 @@ impl Engine {
         if self.phase == Phase::Running {
             self.phase = Phase::Leaving;
             self.leave_by = self.now() + LEAVE_PATIENCE;
+            self.end_cancelled_external();
             self.look_whether_frames_are_out();
         }
     }

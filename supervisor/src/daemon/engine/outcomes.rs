@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use deia::task::{Fence, TaskId, TaskStatus};
+use deia::task::{Fence, TaskId, TaskStatus, TaskType};
 use deia::time::Timestamp;
 use deia::wire::ToWorker;
 
@@ -87,6 +87,13 @@ pub(super) enum Pending {
         version: u32,
         forget: bool,
     },
+    /// Whether a task that can't be taken is there already; why it can't be taken.
+    Known {
+        task: TaskId,
+        refused: Refused,
+        task_type: TaskType,
+        reply: Reply<Result<Submitted, Refused>>,
+    },
     Probe,
     /// A record of an act.
     Record {
@@ -120,6 +127,7 @@ impl Pending {
             | Self::RetainNonces
             | Self::Learn(_)
             | Self::LearnUnder { .. }
+            | Self::Known { .. }
             | Self::Record { .. }
             | Self::Prune
             | Self::Probe => false,
@@ -206,6 +214,20 @@ impl Engine {
                 self.acting(actor, |engine| engine.cancelled(id, reply, outcome));
             }
             (Pending::Requeue { reply }, outcome) => self.requeued(reply, outcome),
+            (
+                Pending::Known {
+                    task,
+                    refused,
+                    task_type,
+                    reply,
+                },
+                outcome,
+            ) => {
+                if matches!((&outcome, &refused), (Outcome::Gone, Refused::Unsuitable)) {
+                    tracing::warn!(event = "no_suitable_bot", task_id = %task, "no bot of this configuration can do the task");
+                }
+                let _ = reply.send(self.not_taken(outcome, refused, task_type));
+            }
             (Pending::Promote, Outcome::Promoted { ready, next_due }) => {
                 self.promoted(ready, next_due)
             }
@@ -303,17 +325,7 @@ impl Engine {
                 if let Some(settle) = direct {
                     self.release(&settle.bot, &ready.id);
                 }
-                let answer = match other {
-                    Outcome::Duplicate(record) => {
-                        self.note_submission(Submission::Duplicate, ready.task_type);
-                        Ok(Submitted::Duplicate(record))
-                    }
-                    _ => {
-                        self.note_refusal(&Refused::Conflict, ready.task_type);
-                        Err(Refused::Conflict)
-                    }
-                };
-                let _ = reply.send(answer);
+                let _ = reply.send(self.not_taken(other, Refused::Conflict, ready.task_type));
                 return;
             }
         };
@@ -351,6 +363,25 @@ impl Engine {
         // A client that has gone away asks again by its task_id.
         let _ = reply.send(Ok(answer));
         deia::failpoint!("reply.after");
+    }
+
+    /// The answer to a submission that was not taken: the task is there already, or is refused for this.
+    fn not_taken(
+        &mut self,
+        outcome: Outcome,
+        refused: Refused,
+        task_type: TaskType,
+    ) -> Result<Submitted, Refused> {
+        let refused = match outcome {
+            Outcome::Duplicate(record) => {
+                self.note_submission(Submission::Duplicate, task_type);
+                return Ok(Submitted::Duplicate(record));
+            }
+            Outcome::Conflict => Refused::Conflict,
+            _ => refused,
+        };
+        self.note_refusal(&refused, task_type);
+        Err(refused)
     }
 
     fn leased(&mut self, waiting: Waiting, settle: Settle, outcome: Outcome) {
@@ -450,6 +481,7 @@ impl Engine {
         self.outputs.end(task, fence, status);
         let mut ready = attempt.ready;
         ready.failed |= detail.succeeded == Some(false);
+        ready.losses = attempt.losses;
         match status {
             TaskStatus::Queued => {
                 ready.scheduled = false;
@@ -577,6 +609,9 @@ impl Engine {
                 let _ = reply.send(Err(Refused::Store(e.to_string())));
             }
             Pending::Promote => self.promote_again(PROMOTE_AGAIN),
+            Pending::Known { reply, .. } => {
+                let _ = reply.send(Err(Refused::Store(e.to_string())));
+            }
             Pending::Send { reply, .. } => {
                 let _ = reply.send(Err(Refused::Store(e.to_string())));
             }
@@ -703,11 +738,13 @@ impl Engine {
             .filter(|a| *a.bot == *bot && a.run == run)
             .map(|a| (a.ready.id.clone(), a.fence))
             .collect();
+        let alone = lost.len() == 1;
         for (id, fence) in lost {
             let end = if self.is_stopping() {
                 AttemptEnd::TakenBack
             } else {
-                AttemptEnd::BotLost(why.to_owned())
+                let error = why.to_owned();
+                AttemptEnd::BotLost { error, alone }
             };
             self.end_attempt(&id, fence, end);
         }

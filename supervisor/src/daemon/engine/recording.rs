@@ -50,7 +50,7 @@ impl EndNote {
             AttemptEnd::Reported(wire::Outcome::Failed { kind, .. }) => {
                 (End::Failed, Some(error_index(Some(*kind))))
             }
-            AttemptEnd::BotLost(_) => (End::Lost, Some(error_index(None))),
+            AttemptEnd::BotLost { .. } => (End::Lost, Some(error_index(None))),
         };
         let ran = ran.map(|millis| millis.saturating_mul(1000));
         Self { end, error, ran }

@@ -59,6 +59,8 @@ impl Engine {
         estate: Estate,
     ) -> Result<(), StoreError> {
         self.dispatcher.configure(self.pool_facts());
+        let poison_after = self.config.supervision.poison_after;
+        self.dispatcher.suspect_after(poison_after);
         self.hold_pools();
         self.load_learned(committed).await?;
         self.load_mail().await?;

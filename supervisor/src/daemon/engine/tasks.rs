@@ -114,7 +114,11 @@ pub(super) enum AttemptEnd {
     /// The bot said so.
     Reported(wire::Outcome),
     /// Its process ended under it.
-    BotLost(String),
+    BotLost {
+        error: String,
+        /// The bot had no other task.
+        alone: bool,
+    },
     /// The lease came too late for its bot.
     TakenBack,
     /// An earlier daemon's lease that nobody holds.
@@ -155,15 +159,10 @@ impl Engine {
             Admission::Direct { bot, weighing } => Some((bot, weighing)),
             Admission::Wait => None,
             Admission::Unsuitable => {
-                tracing::warn!(event = "no_suitable_bot", task_id = %task.id, "no bot of this configuration can do the task");
-                self.note_refusal(&Refused::Unsuitable, task.task_type);
-                let _ = reply.send(Err(Refused::Unsuitable));
-                return;
+                return self.ask_whether_known(&task, Refused::Unsuitable, reply);
             }
             Admission::TooManyDemands => {
-                self.note_refusal(&Refused::TooManyDemands, task.task_type);
-                let _ = reply.send(Err(Refused::TooManyDemands));
-                return;
+                return self.ask_whether_known(&task, Refused::TooManyDemands, reply);
             }
         };
         let microseconds = self.microseconds_since(begun);
@@ -178,6 +177,7 @@ impl Engine {
             task_type: task.task_type,
             scheduled,
             failed: false,
+            losses: 0,
         };
         let content = task.content.clone();
         let not_before = task.not_before;
@@ -204,6 +204,26 @@ impl Engine {
         let mut entry = self.entry(AuditAction::TaskSubmitted, task.id.to_shared());
         entry.at = task.submitted_at;
         self.ask_on_record(Op::Submit(task, lease), entry, pending);
+    }
+
+    /// A task that can't be taken may have been taken before, by another configuration: who asks again is told so.
+    fn ask_whether_known(
+        &mut self,
+        task: &NewTask,
+        refused: Refused,
+        reply: Reply<Result<Submitted, Refused>>,
+    ) {
+        let op = Op::Known {
+            id: task.id.clone(),
+            request_hash: task.request_hash,
+        };
+        let pending = Pending::Known {
+            task: task.id.clone(),
+            task_type: task.task_type,
+            refused,
+            reply,
+        };
+        self.ask(op, pending);
     }
 
     /// A scheduled task takes no slot now; it only has to be possible.
@@ -396,6 +416,10 @@ impl Engine {
                 ..
             }
         );
+        let losses = match &end {
+            End::Retry { counts, .. } => counts.losses(attempt.losses),
+            _ => attempt.losses,
+        };
         let op = Op::Finish {
             seq: attempt.ready.seq,
             fence,
@@ -404,12 +428,13 @@ impl Engine {
             end,
             choice: attempt.weighing.as_ref().and_then(Weighing::to_text),
         };
-        let bot = attempt.bot.clone();
+        let (bot, attempt_seq) = (attempt.bot.clone(), attempt.ready.seq);
         let task_type = attempt.ready.task_type;
         if let Some(attempt) = self.in_flight.get_mut(id) {
             attempt.phase = AttemptPhase::Ending;
+            attempt.losses = losses;
         }
-        self.dispatcher.free(&bot);
+        self.dispatcher.ended(&bot, attempt_seq);
         if let Some(succeeded) = detail.succeeded {
             self.tally.ended(succeeded, ran.unwrap_or(0));
             let seconds = ran.map(|ran| ran as f64 / 1000.0);
@@ -494,8 +519,9 @@ impl Engine {
             AttemptEnd::Reported(wire::Outcome::Failed { error, kind }) => {
                 self.failed(attempt, retry::Ended::Failed(kind), error, (steady, chance))
             }
-            AttemptEnd::BotLost(error) => {
-                self.failed(attempt, retry::Ended::BotLost, error, (steady, chance))
+            AttemptEnd::BotLost { error, alone } => {
+                let ended = retry::Ended::BotLost { alone };
+                self.failed(attempt, ended, error, (steady, chance))
             }
         }
     }
@@ -514,7 +540,7 @@ impl Engine {
             poison_after: self.config.supervision.poison_after,
         };
         let (status, counts) = match ended {
-            retry::Ended::BotLost => (AttemptStatus::Lost, Counts::AsLoss),
+            retry::Ended::BotLost { .. } => (AttemptStatus::Lost, Counts::AsLoss),
             retry::Ended::Failed(_) | retry::Ended::TakenBack => {
                 (AttemptStatus::Failed, Counts::AsFailure)
             }
@@ -551,14 +577,19 @@ impl Engine {
         if let Some(attempt) = self.in_flight.get_mut(&id)
             && attempt.phase == AttemptPhase::Running
         {
+            // Who asks again has not asked later.
+            if let Cancel::Attempt { since } = attempt.cancel {
+                attempt.cancel = Cancel::Task { since };
+            }
             if attempt.cancel == Cancel::No {
                 attempt.cancel = Cancel::Task { since };
                 let (bot, run, fence) = (attempt.bot.clone(), attempt.run, attempt.fence);
                 let of = CancelOf::Task;
                 let task = id;
                 self.send(&bot, run, ToWorker::Cancel { task, fence, of });
-            } else {
-                attempt.cancel = Cancel::Task { since };
+            }
+            if self.phase != Phase::Running {
+                self.end_cancelled_external();
             }
             let entry = self.entry(AuditAction::TaskCancelled, name);
             let entry = entry.with_result(AuditResult::Partial);

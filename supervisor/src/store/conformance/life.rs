@@ -92,6 +92,19 @@ pub(in crate::store) async fn a_taken_id_with_another_request_is_a_conflict(mut 
     assert!(matches!(outcome, Outcome::Conflict), "{outcome:?}");
     let content = h.store().content(id("a")).await.unwrap();
     assert_eq!(content.as_deref(), Some("do a"));
+    // The same where nothing shall be taken.
+    let known = |name, request_hash| Op::Known {
+        id: id(name),
+        request_hash,
+    };
+    let outcome = h.run(known("a", [8; 32])).await;
+    assert!(matches!(outcome, Outcome::Conflict), "{outcome:?}");
+    match h.run(known("a", task("a").request_hash)).await {
+        Outcome::Duplicate(record) => assert_eq!(*record, h.task("a").await),
+        other => panic!("{other:?}"),
+    }
+    let outcome = h.run(known("b", [8; 32])).await;
+    assert!(matches!(outcome, Outcome::Gone), "{outcome:?}");
 }
 
 pub(in crate::store) async fn a_submission_with_a_lease_is_running_at_once(mut h: Harness) {

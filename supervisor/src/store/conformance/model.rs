@@ -167,6 +167,9 @@ impl Model {
                 let count = old.len() as u64;
                 Outcome::Removed { count }
             }
+            Op::Known { id, request_hash } => {
+                self.known(&id, request_hash).unwrap_or(Outcome::Gone)
+            }
             Op::Probe => Outcome::Probed,
         }
     }
@@ -259,13 +262,17 @@ impl Model {
         *floor
     }
 
+    fn known(&mut self, id: &TaskId, request_hash: [u8; 32]) -> Option<Outcome> {
+        let known = self.named(id)?;
+        Some(match known.request_hash == request_hash {
+            true => Outcome::Duplicate(Box::new(known.record.clone())),
+            false => Outcome::Conflict,
+        })
+    }
+
     fn submit(&mut self, new: NewTask, lease: Option<Lease>, seq: Seq) -> Outcome {
-        if let Some(known) = self.named(&new.id) {
-            return if known.request_hash == new.request_hash {
-                Outcome::Duplicate(Box::new(known.record.clone()))
-            } else {
-                Outcome::Conflict
-            };
+        if let Some(known) = self.known(&new.id, new.request_hash) {
+            return known;
         }
         let mut task = Task {
             content: new.content,
@@ -605,6 +612,7 @@ impl Task {
             task_type: self.record.task_type,
             scheduled: self.record.status == TaskStatus::Scheduled,
             failed: self.failures > 0 || self.losses > 0,
+            losses: self.losses,
         }
     }
 }

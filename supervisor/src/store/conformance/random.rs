@@ -38,6 +38,7 @@ enum Step {
     },
     Cancel(u8),
     Requeue(u8),
+    Known(u8, u8),
     Promote(i64, usize),
     Expire(i64, usize),
     ReleaseAll,
@@ -109,6 +110,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..8_usize, fence, end).prop_map(|(pick, fence, end)| Step::Finish { pick, fence, end }),
         2 => (0..NAMES).prop_map(Step::Cancel),
         2 => (0..NAMES).prop_map(Step::Requeue),
+        1 => (0..NAMES, 0..2_u8).prop_map(|(name, request)| Step::Known(name, request)),
         2 => (-3..4_i64, 1..4_usize).prop_map(|(ahead, limit)| Step::Promote(ahead, limit)),
         1 => (0..8_i64, 1..4_usize).prop_map(|(age, limit)| Step::Expire(age, limit)),
         1 => Just(Step::ReleaseAll),
@@ -209,7 +211,7 @@ async fn same_store(h: &Harness, model: &Model) {
 /// What tasks go through is on record, as the main loop has it.
 fn on_record(op: Op, second: i64) -> Op {
     match op {
-        Op::Record(_) | Op::Prune { .. } | Op::Probe => op,
+        Op::Record(_) | Op::Prune { .. } | Op::Known { .. } | Op::Probe => op,
         op => Op::Audited(Box::new(Audited {
             op,
             entry: entry("target", second),
@@ -285,6 +287,10 @@ fn resolve(step: &Step, model: &Model, second: i64) -> Op {
         Step::Cancel(name) => Op::Cancel {
             id: id(&format!("t{name}")),
             at: now,
+        },
+        Step::Known(name, request) => Op::Known {
+            id: id(&format!("t{name}")),
+            request_hash: [request; 32],
         },
         Step::Requeue(name) => Op::Requeue {
             id: id(&format!("t{name}")),

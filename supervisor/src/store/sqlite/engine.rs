@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::names::Names;
 use super::parts::{self, EndedAttempt};
 use super::record;
-use super::row::{Inserted, TaskRow};
+use super::row::{Damaged, Inserted, TaskRow};
 use crate::store::{CANCELLED_ERROR, Counts, End, Lease, NewTask, Op, Outcome, Seq, StatusCounts};
 
 /// The writer's connection and what it keeps in memory. What [`Engine::ahead`] gives runs ahead of the disk
@@ -23,6 +23,7 @@ pub(super) struct Engine {
     pub(super) next_seq: Seq,
     pub(super) counts: StatusCounts,
     pub(super) names: Names,
+    pub(super) damaged: Damaged,
     pub(super) trail: Trail,
 }
 
@@ -117,6 +118,10 @@ impl Engine {
                 keys,
                 limit,
             } => self.retain_nonces(*signed_before, keys, *limit),
+            Op::Known { id, request_hash } => match TaskRow::by_id(&self.conn, id)? {
+                Some(row) => self.known(row, *request_hash),
+                None => Ok(Outcome::Gone),
+            },
             Op::Probe => self.probe(),
         }
     }
@@ -160,7 +165,10 @@ impl Engine {
             None => wait(&mut row, task.submitted_at, task.not_before),
         }
         if row.insert(&self.conn)? == Inserted::IdTaken {
-            return self.known(task);
+            let row = TaskRow::by_id(&self.conn, &task.id)?.ok_or_else(|| {
+                Fault::damaged(format!("tasks: {} is in its index only", task.id))
+            })?;
+            return self.known(row, task.request_hash);
         }
         parts::insert_body(&self.conn, row.seq, task)?;
         self.next_seq += 1;
@@ -169,11 +177,9 @@ impl Engine {
     }
 
     /// The answer to an id that is in use.
-    fn known(&mut self, task: &NewTask) -> Result<Outcome, Fault> {
-        let row = TaskRow::by_id(&self.conn, &task.id)?
-            .ok_or_else(|| Fault::damaged(format!("tasks: {} is in its index only", task.id)))?;
+    fn known(&mut self, row: TaskRow, request_hash: [u8; 32]) -> Result<Outcome, Fault> {
         let body = parts::body(&self.conn, row.seq)?;
-        if body.request_hash != task.request_hash {
+        if body.request_hash != request_hash {
             return Ok(Outcome::Conflict);
         }
         let record = record::record_with(&self.conn, &mut self.names, row, body)?;
@@ -365,12 +371,8 @@ fn wait_again(row: &mut TaskRow, at: Timestamp, not_before: Option<Timestamp>) {
 }
 
 fn count_attempt(row: &mut TaskRow, counts: Counts) {
-    match counts {
-        Counts::AsFailure => {
-            row.failures += 1;
-            row.losses = 0;
-        }
-        Counts::AsLoss => row.losses += 1,
-        Counts::No => {}
+    row.losses = counts.losses(row.losses);
+    if counts == Counts::AsFailure {
+        row.failures += 1;
     }
 }

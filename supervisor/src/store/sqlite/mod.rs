@@ -363,7 +363,7 @@ impl Store for SqliteStore {
     }
 
     fn next_due(&self) -> BoxFuture<'static, Result<Due, StoreError>> {
-        self.read(|reader| read::next_due(&reader.conn))
+        self.read(|reader| read::next_due(&reader.conn, &reader.damaged))
     }
 
     fn ahead_of(

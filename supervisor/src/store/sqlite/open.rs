@@ -23,6 +23,7 @@ use super::meta;
 use super::migrate::{self, Migration};
 use super::names::Names;
 use super::read::Reader;
+use super::row::Damaged;
 use super::wal;
 use crate::store::{Seq, StatusCounts};
 
@@ -97,6 +98,7 @@ pub(super) fn reader(path: &Path) -> Result<Reader, Fault> {
     Ok(Reader {
         conn,
         names: Names::default(),
+        damaged: Damaged::default(),
     })
 }
 
@@ -214,6 +216,7 @@ fn load(conn: Connection) -> Result<Engine, Fault> {
         next_seq: newest.unwrap_or(0).max(floor) + 1,
         counts,
         names: Names::default(),
+        damaged: Damaged::default(),
         conn,
     })
 }

@@ -3,7 +3,7 @@
 
 use deia::task::{Priority, TaskId, TaskStatus};
 use deia::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 
 use super::codes;
 use super::fault::Fault;
@@ -11,7 +11,7 @@ use super::learned;
 use super::names::Names;
 use super::parts;
 use super::record::record;
-use super::row::{TaskRow, task_columns};
+use super::row::{Damaged, TaskRow, task_columns};
 use super::sweep::bound;
 use crate::store::{
     DemandCount, Due, Learned, Leased, MAX_COUNTED_AHEAD, Ready, Seq, TaskFilter, TaskRecord,
@@ -25,6 +25,7 @@ const FEW: u64 = 10_000;
 pub(super) struct Reader {
     pub(super) conn: Connection,
     pub(super) names: Names,
+    pub(super) damaged: Damaged,
 }
 
 impl Reader {
@@ -99,14 +100,16 @@ impl Reader {
             return Ok(Vec::new());
         };
         let (priority, seq) = after.map_or((-1, 0), |(p, seq)| (codes::priority(p), seq));
-        let rows = TaskRow::all(
+        let rows = TaskRow::sound(
             self.conn.prepare_cached(concat!(
                 "SELECT ",
                 task_columns!(),
                 " FROM tasks INDEXED BY tasks_ready WHERE status = 1 AND demand = ?1 \
-                 AND (priority, seq) > (?2, ?3) ORDER BY priority, seq LIMIT ?4"
+                 AND (priority, seq) > (?2, ?3) ORDER BY priority, seq"
             ))?,
-            (demand, priority, seq, bound(limit)),
+            (demand, priority, seq),
+            limit,
+            &mut self.damaged,
         )?;
         rows.iter()
             .map(|row| row.ready(&self.conn, &mut self.names))
@@ -189,20 +192,25 @@ pub(super) const RUNNING: &str = concat!(
     " FROM tasks INDEXED BY tasks_running WHERE status = 2 ORDER BY seq"
 );
 
-pub(super) fn next_due(conn: &Connection) -> Result<Due, Fault> {
+pub(super) fn next_due(conn: &Connection, damaged: &Damaged) -> Result<Due, Fault> {
     let next = |sql: &str| -> Result<Option<Timestamp>, Fault> {
         let mut statement = conn.prepare_cached(sql)?;
-        let next: Option<i64> = statement.query_row([], |row| row.get(0)).optional()?;
-        Ok(next.map(Timestamp::from_micros))
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if !damaged.has(row.get(1)?) {
+                return Ok(Some(Timestamp::from_micros(row.get(0)?)));
+            }
+        }
+        Ok(None)
     };
     Ok(Due {
         first: next(
-            "SELECT not_before FROM tasks INDEXED BY tasks_due_first WHERE status = 0 \
-             AND attempt = 0 ORDER BY not_before, seq LIMIT 1",
+            "SELECT not_before, seq FROM tasks INDEXED BY tasks_due_first WHERE status = 0 \
+             AND attempt = 0 ORDER BY not_before, seq",
         )?,
         again: next(
-            "SELECT not_before FROM tasks INDEXED BY tasks_due_again WHERE status = 0 \
-             AND attempt > 0 ORDER BY not_before, seq LIMIT 1",
+            "SELECT not_before, seq FROM tasks INDEXED BY tasks_due_again WHERE status = 0 \
+             AND attempt > 0 ORDER BY not_before, seq",
         )?,
     })
 }

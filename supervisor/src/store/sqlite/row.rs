@@ -1,6 +1,8 @@
 //! A row of `tasks`: read whole with its sum checked, changed in memory, written whole. An operation
 //! decides on what it read here, within its transaction.
 
+use std::collections::HashSet;
+
 use deia::task::{Complexity, Priority, TaskId, TaskStatus, TaskType};
 use deia::time::Timestamp;
 use rusqlite::{CachedStatement, Connection, Params, Row};
@@ -52,6 +54,23 @@ pub(super) enum Inserted {
     IdTaken,
 }
 
+/// Rows that were found not to be as they were written, and were left out.
+#[derive(Debug, Default)]
+pub(super) struct Damaged(HashSet<Seq>);
+
+impl Damaged {
+    pub(super) fn has(&self, seq: Seq) -> bool {
+        self.0.contains(&seq)
+    }
+
+    /// Said once of each.
+    fn found(&mut self, seq: Seq, fault: &Fault) {
+        if self.0.insert(seq) {
+            tracing::error!(event = "store_row_damaged", seq, error = %fault, "a task that is not as it was written is not given out; the others go on");
+        }
+    }
+}
+
 impl TaskRow {
     pub(super) fn by_seq(conn: &Connection, seq: Seq) -> Result<Option<Self>, Fault> {
         let statement = conn.prepare_cached(concat!(
@@ -90,6 +109,28 @@ impl TaskRow {
             all.push(Self::read(row)?);
         }
         Ok(all)
+    }
+
+    /// The first rows that are as they were written, at most so many. One that is not would hold up all behind it for
+    /// ever: it is left out, and found by whoever asks for it.
+    pub(super) fn sound(
+        mut statement: CachedStatement<'_>,
+        params: impl Params,
+        limit: usize,
+        damaged: &mut Damaged,
+    ) -> Result<Vec<Self>, Fault> {
+        let mut rows = statement.query(params)?;
+        let mut sound = Vec::new();
+        while sound.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            match Self::read(row) {
+                Ok(row) => sound.push(row),
+                Err(fault @ Fault::Damaged(_)) => damaged.found(row.get(0)?, &fault),
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(sound)
     }
 
     /// Decodes a row and checks its sum.
@@ -207,6 +248,7 @@ impl TaskRow {
             task_type: self.task_type,
             scheduled: self.status == TaskStatus::Scheduled,
             failed: self.failures > 0 || self.losses > 0,
+            losses: self.losses,
         })
     }
 

@@ -19,23 +19,27 @@ impl Engine {
         steady: Timestamp,
         limit: usize,
     ) -> Result<Outcome, Fault> {
-        let mut due = TaskRow::all(
+        let mut due = TaskRow::sound(
             self.conn.prepare_cached(concat!(
                 "SELECT ",
                 task_columns!(),
                 " FROM tasks INDEXED BY tasks_due_first WHERE status = 0 AND attempt = 0 \
-                 AND not_before <= ?1 ORDER BY not_before, seq LIMIT ?2"
+                 AND not_before <= ?1 ORDER BY not_before, seq"
             ))?,
-            (now.as_micros(), bound(limit)),
+            [now.as_micros()],
+            limit,
+            &mut self.damaged,
         )?;
-        due.extend(TaskRow::all(
+        due.extend(TaskRow::sound(
             self.conn.prepare_cached(concat!(
                 "SELECT ",
                 task_columns!(),
                 " FROM tasks INDEXED BY tasks_due_again WHERE status = 0 AND attempt > 0 \
-                 AND not_before <= ?1 ORDER BY not_before, seq LIMIT ?2"
+                 AND not_before <= ?1 ORDER BY not_before, seq"
             ))?,
-            (steady.as_micros(), bound(limit)),
+            [steady.as_micros()],
+            limit,
+            &mut self.damaged,
         )?);
         due.sort_by_key(|row| (row.not_before, row.seq));
         due.truncate(limit);
@@ -49,7 +53,7 @@ impl Engine {
             self.turn(&mut row, TaskStatus::Queued)?;
             ready.push(row.ready(&self.conn, &mut self.names)?);
         }
-        let next_due = read::next_due(&self.conn)?;
+        let next_due = read::next_due(&self.conn, &self.damaged)?;
         Ok(Outcome::Promoted { ready, next_due })
     }
 
@@ -59,14 +63,16 @@ impl Engine {
         at: Timestamp,
         limit: usize,
     ) -> Result<Outcome, Fault> {
-        let stale = TaskRow::all(
+        let stale = TaskRow::sound(
             self.conn.prepare_cached(concat!(
                 "SELECT ",
                 task_columns!(),
                 " FROM tasks INDEXED BY tasks_waiting WHERE status = 1 AND since < ?1 \
-                 ORDER BY since, seq LIMIT ?2"
+                 ORDER BY since, seq"
             ))?,
-            (queued_before.as_micros(), bound(limit)),
+            [queued_before.as_micros()],
+            limit,
+            &mut self.damaged,
         )?;
         let mut expired = Vec::with_capacity(stale.len());
         for mut row in stale {

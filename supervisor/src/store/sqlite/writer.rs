@@ -213,7 +213,7 @@ mod tests {
     use super::super::migrate::MIGRATIONS;
     use super::super::{files, open};
     use super::*;
-    use crate::store::NewTask;
+    use crate::store::{NewTask, Ready};
     use deia::task::{Complexity, Priority, TaskStatus, TaskType};
     use deia::time::Timestamp;
 
@@ -290,6 +290,59 @@ mod tests {
             "{healed:?}"
         );
         assert_eq!(writer.published.lock().unwrap().of(TaskStatus::Queued), 3);
+    }
+
+    /// Shown to fail where one such row fails the whole operation: nothing was tried again, and nothing expired, any more.
+    #[test]
+    fn a_damaged_task_holds_up_no_other() {
+        let home = tempfile::tempdir().unwrap();
+        let mut writer = writer(&home);
+        let at = Timestamp::from_micros;
+        let scheduled = |name, due| {
+            let Op::Submit(mut task, lease) = submit(name, 10) else {
+                unreachable!()
+            };
+            task.not_before = Some(at(due));
+            Op::Submit(task, lease)
+        };
+        let ops = [
+            submit("a", 10),
+            submit("b", 10),
+            scheduled("c", 2_000_000),
+            scheduled("d", 3_000_000),
+            scheduled("e", 9_000_000),
+        ];
+        writer.commit((1..).zip(ops).collect());
+        let spoil = "UPDATE tasks SET losses = 9 WHERE seq IN (1, 3)";
+        writer.engine.conn.execute(spoil, []).unwrap();
+        let late = at(5_000_000);
+        let promote = || Op::Promote {
+            now: late,
+            steady: late,
+            limit: 1,
+        };
+        let expire = || Op::Expire {
+            queued_before: at(8_000_000),
+            at: at(8_000_000),
+            limit: 9,
+        };
+        let ops = [promote(), promote(), expire(), expire()];
+        let outcomes = outcomes(writer.commit((1..).zip(ops).collect()));
+        let names = |ready: &[Ready]| -> Vec<String> {
+            ready.iter().map(|ready| ready.id.to_string()).collect()
+        };
+        let said: Vec<_> = outcomes
+            .iter()
+            .map(|outcome| match outcome {
+                Ok(Outcome::Promoted { ready, next_due }) => {
+                    assert_eq!(next_due.first, Some(at(9_000_000)));
+                    names(ready)
+                }
+                Ok(Outcome::Expired(expired)) => names(expired),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(said, [vec!["d"], vec![], vec!["b", "d"], vec![]]);
     }
 
     #[test]

@@ -190,6 +190,7 @@ impl Engine {
 
     /// Whoever waits for tasks is told that none will come.
     pub(in crate::daemon::engine) fn stop_external(&mut self) {
+        self.end_cancelled_external();
         for entry in self.external.bots.values_mut() {
             // Dropped replies say that the daemon stops.
             entry.wishes.retain(|wish| !wish.got.is_empty());

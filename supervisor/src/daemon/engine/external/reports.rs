@@ -12,7 +12,7 @@ use crate::brain::millis;
 use crate::daemon::command::{Refused, Reply, SignedAnswer};
 use crate::daemon::engine::Engine;
 use crate::daemon::engine::contacts::bounded;
-use crate::daemon::engine::tasks::{AttemptEnd, AttemptPhase, Cancel};
+use crate::daemon::engine::tasks::{AttemptEnd, AttemptPhase, Cancel, InFlight};
 use crate::fleet::outputs::NotTaken;
 
 impl Engine {
@@ -197,6 +197,21 @@ impl Engine {
         for (task, fence, end) in overdue.collect::<Vec<_>>() {
             tracing::warn!(event = "task_overdue", task_id = %task, attempt = fence.attempt, "an external bot does not end a task that has run out of time; it is taken away");
             self.end_attempt(&task, fence, end);
+        }
+    }
+
+    /// Who cancelled was told so, and the next daemon does not know of it: what was not given up yet is taken away.
+    pub(in crate::daemon::engine) fn end_cancelled_external(&mut self) {
+        let is_cancelled = |attempt: &&InFlight| {
+            attempt.run == 0
+                && self.external.has(&attempt.bot)
+                && attempt.phase == AttemptPhase::Running
+                && matches!(attempt.cancel, Cancel::Task { .. })
+        };
+        let cancelled = self.in_flight.values().filter(is_cancelled);
+        let cancelled: Vec<_> = cancelled.map(|a| (a.ready.id.clone(), a.fence)).collect();
+        for (task, fence) in cancelled {
+            self.end_attempt(&task, fence, AttemptEnd::TakenBack);
         }
     }
 

@@ -108,6 +108,9 @@ impl Engine {
             let why = match obstacle {
                 Obstacle::Unsuitable => "it can't do such a task".to_owned(),
                 Obstacle::AnotherIsNamed => "the task asks for another bot".to_owned(),
+                Obstacle::TriesAlone => {
+                    "it has a task that has lost bots before and is tried alone".to_owned()
+                }
                 Obstacle::Full(n) if n >= entry.registration.max_concurrent => {
                     format!("it has {n} tasks, which is all it takes")
                 }

@@ -294,7 +294,8 @@ impl Judge {
                 }
                 let dead = match counts {
                     Counts::AsFailure => before.failures + 1 >= before.max_attempts,
-                    Counts::AsLoss => before.losses + 1 >= config.supervision.poison_after,
+                    // In company it is not the last one yet.
+                    Counts::AsLoss => before.losses + 1 >= 3 * config.supervision.poison_after,
                     Counts::No => false,
                 };
                 if dead {
