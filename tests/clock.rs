@@ -161,3 +161,51 @@ fn a_clock_that_is_set_moves_no_lease_and_no_pause() {
         assert_eq!(daemon.wait_task(&id, PATIENCE)["status"], "succeeded");
     }
 }
+
+/// Their time is what they were given. Shown to fail on a daemon that looks at the wall clock alone: both were expired,
+/// unread.
+#[test]
+fn a_clock_that_is_set_forward_ends_no_message() {
+    let test = "a_clock_that_is_set_forward_ends_no_message";
+    let Some(library) = library() else {
+        return skipped(test, "no libfaketime here (apt install faketime)");
+    };
+    let (mut daemon, clock, _outside) = start(&library);
+    let send = |daemon: &Daemon, bot: &str, seconds: u64| {
+        let body = json!({"to_bot": bot, "content": "x", "ttl_seconds": seconds});
+        let answer = daemon.post("/api/messaging/send", &body).ok();
+        answer["message_id"].as_str().unwrap().to_owned()
+    };
+    let count = |daemon: &Daemon, status: &str| {
+        let found = daemon.get("/api/messaging/status").ok();
+        found["status_breakdown"][status].as_u64().unwrap()
+    };
+    let delivered = send(&daemon, "sh", 3600);
+    send(&daemon, "nobody", 3600);
+    clock.set(JUMPS[0]);
+    // One that is sent now has its own time, and ends with it; by then the others were looked at.
+    let short = send(&daemon, "sh", 1);
+    wait_until(PATIENCE, "the short one is over", || {
+        (count(&daemon, "expired") == 1).then_some(())
+    });
+    daemon.kill9();
+    daemon.restart();
+    let inbox = daemon.get("/api/messaging/inbox?bot_id=sh").ok();
+    let ids: Vec<&Value> = inbox["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| &m["message_id"])
+        .collect();
+    assert_eq!(ids, [&json!(delivered)], "{inbox}");
+    assert_eq!(
+        (count(&daemon, "expired"), count(&daemon, "pending")),
+        (1, 1)
+    );
+    for (id, read) in [(delivered, true), (short, false)] {
+        let answer = daemon
+            .post(&format!("/api/messaging/read/{id}"), &json!({}))
+            .ok();
+        assert_eq!(answer["success"], read, "{answer}");
+    }
+}

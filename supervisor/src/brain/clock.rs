@@ -9,6 +9,7 @@
 //! | a running attempt's time-outs, restarts of bots | the monotonic clock alone |
 //! | the back-off before a retry | the *steady* clock, which goes on where the wall clock jumps |
 //! | how long a task has waited or has been kept | the wall clock, less the steps forward of that time |
+//! | whether a message's time is over | the same, for those sent before the step ([`Reckoning`]) |
 //!
 //! The steady clock reads like the wall clock until that is set for the first time. It is the kernel's
 //! time since boot and a constant, so daemons of one boot share it; over a boot the constant is chosen so
@@ -134,6 +135,71 @@ impl Clocks {
     }
 }
 
+/// By which time something is over that was begun on the wall clock, and ends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reckoning {
+    /// The wall clock.
+    pub now: Timestamp,
+    /// What was begun before this was begun by a clock that has been set forward since.
+    pub before: Timestamp,
+    /// The time for that: less than `now` by as much.
+    pub then: Timestamp,
+}
+
+impl Reckoning {
+    /// Whether it is over.
+    pub fn is_over(&self, begun: Timestamp, end: Timestamp) -> bool {
+        let now = if begun < self.before {
+            self.then
+        } else {
+            self.now
+        };
+        end <= now
+    }
+
+    /// When what was begun before the step and has this end is over, on the wall clock.
+    pub fn end_of_earlier(&self, end: Timestamp) -> Timestamp {
+        let by = self.now.as_micros().saturating_sub(self.then.as_micros());
+        Timestamp::from_micros(end.as_micros().saturating_add(by))
+    }
+}
+
+/// By a clock that was never set.
+impl From<Timestamp> for Reckoning {
+    fn from(now: Timestamp) -> Self {
+        Self {
+            now,
+            before: Timestamp::from_micros(i64::MIN),
+            then: now,
+        }
+    }
+}
+
+impl Clocks {
+    /// How the time of what lasts `most` at most is reckoned. Of several steps all count for what was begun before the
+    /// last one: nothing is over too early.
+    pub fn reckoning(&self, wall: Timestamp, steady: Timestamp, most: Millis) -> Reckoning {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let since = steady.plus_millis(most.saturating_neg());
+        let mut reckoning = Reckoning::from(wall);
+        // What the wall clock would say had it not been set since, going back from now.
+        let mut ahead = self.ahead;
+        for step in self.steps.iter().rev() {
+            ahead -= step.by;
+            if step.at < since || step.by < 0 {
+                continue;
+            }
+            if reckoning.then == wall {
+                let at = step.at.as_micros().saturating_add(ahead);
+                reckoning.before = Timestamp::from_micros(at.saturating_add(1));
+            }
+            let then = reckoning.then.as_micros().saturating_sub(step.by);
+            reckoning.then = Timestamp::from_micros(then);
+        }
+        reckoning
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,5 +285,48 @@ mod tests {
         assert_eq!(unknown.steady(900), at(110 * DAY));
         let next = Clocks::new(Some(kept), "two", 20, at(111 * DAY));
         assert_eq!(next.steady(20), at(101 * DAY));
+    }
+
+    #[test]
+    fn what_was_begun_before_a_step_has_the_time_it_was_given() {
+        const SECOND: i64 = 1_000_000;
+        let most = 30 * 24 * HOUR;
+        let mut clocks = clocks();
+        let time = |seconds: i64| at(100 * DAY + seconds * SECOND);
+        let later = |seconds: i64| at(200 * DAY + seconds * SECOND);
+        assert_eq!(
+            clocks.reckoning(time(5), time(5), most),
+            Reckoning::from(time(5))
+        );
+        // Set forward at 10, seen at 40. Before it one of a minute was begun, after it one of ten seconds.
+        clocks.look(later(40), time(40)).unwrap();
+        let (earlier, new) = ((time(3), time(63)), (later(12), later(22)));
+        let is_over = |clocks: &Clocks, seconds, (begun, end)| {
+            let reckoning = clocks.reckoning(later(seconds), time(seconds), most);
+            reckoning.is_over(begun, end)
+        };
+        for (seconds, over) in [
+            (21, [false, false]),
+            (22, [false, true]),
+            (63, [true, true]),
+        ] {
+            let are = [earlier, new].map(|of| is_over(&clocks, seconds, of));
+            assert_eq!(are, over, "{seconds}");
+        }
+        let reckoning = clocks.reckoning(later(50), time(50), most);
+        assert_eq!(reckoning.end_of_earlier(earlier.1), later(63));
+        // Set forward once more: what was begun in between has time enough.
+        let last = |seconds: i64| at(300 * DAY + seconds * SECOND);
+        clocks.look(last(70), time(70)).unwrap();
+        let between = (later(60), later(90));
+        for (seconds, over) in [(80, false), (91, false)] {
+            let reckoning = clocks.reckoning(last(seconds), time(seconds), most);
+            assert_eq!(reckoning.is_over(between.0, between.1), over, "{seconds}");
+            assert!(reckoning.is_over(last(71), last(79)));
+        }
+        // Set back is no time that was lost; and a step of long ago is none any more.
+        clocks.look(time(100), time(100)).unwrap();
+        let (wall, steady) = (at(131 * DAY), at(131 * DAY));
+        assert_eq!(clocks.reckoning(wall, steady, most), Reckoning::from(wall));
     }
 }

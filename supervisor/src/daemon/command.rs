@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::vitals::AskHealth;
 use crate::audit::{Actor, Entry, Link};
 use crate::brain::Millis;
+use crate::brain::clock::Reckoning;
 use crate::brain::demand::Demand;
 use crate::brain::learn::Sample;
 use crate::brain::record::failures::Failure;
@@ -262,6 +263,11 @@ pub enum AskMail {
         bot: String,
         /// The messages, after the commit.
         reply: Reply<Result<Vec<MessageRecord>, Refused>>,
+    },
+    /// What time it is for messages.
+    Now {
+        /// The time.
+        reply: Reply<Reckoning>,
     },
     /// What was done since the last report.
     Report {

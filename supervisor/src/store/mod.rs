@@ -40,6 +40,7 @@ pub use letter::Letter;
 pub use messages::{MessageCounts, MessageRecord, NewMessage};
 
 use crate::audit::{Check, Entry, Link};
+use crate::brain::clock::Reckoning;
 
 /// A task's place in the store: grows with every submission, never used again.
 pub type Seq = i64;
@@ -118,7 +119,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         bot: String,
         priority: Option<Priority>,
-        now: Timestamp,
+        now: Reckoning,
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<MessageRecord>, StoreError>>;
 
@@ -350,7 +351,7 @@ pub enum Op {
         /// The bot.
         bot: String,
         /// When.
-        at: Timestamp,
+        at: Reckoning,
         /// At most this many.
         limit: usize,
     },
@@ -361,7 +362,7 @@ pub enum Op {
         /// Only where it is for this bot.
         by: Option<String>,
         /// When.
-        at: Timestamp,
+        at: Reckoning,
     },
     /// A bot reads what it has unread, the most urgent first, as much as [`MAX_MESSAGES_BYTES`] hold.
     /// -> [`Outcome::Messages`]
@@ -369,14 +370,14 @@ pub enum Op {
         /// The bot.
         bot: String,
         /// When.
-        at: Timestamp,
+        at: Reckoning,
         /// At most this many.
         limit: usize,
     },
     /// Messages whose time is over. -> [`Outcome::MessagesExpired`]
     ExpireMessages {
-        /// The wall clock.
-        now: Timestamp,
+        /// The time.
+        now: Reckoning,
         /// At most this many.
         limit: usize,
     },

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use deia::api::AuditAction;
 use deia::bot::Actual;
-use deia::message::{MAX_UNREAD, MessageStatus};
+use deia::message::{MAX_TTL_SECONDS, MAX_UNREAD, MessageStatus};
 use deia::time::Timestamp;
 use serde_json::json;
 
@@ -15,6 +15,7 @@ use super::outcomes::Pending;
 use super::timers::Timer;
 use super::{Engine, Phase};
 use crate::audit::Entry;
+use crate::brain::clock::Reckoning;
 use crate::brain::{Millis, millis};
 use crate::daemon::command::{AskMail, MailReport, Refused};
 use crate::store::{MessageRecord, NewMessage, Op, StoreError};
@@ -58,6 +59,13 @@ impl Engine {
         Ok(())
     }
 
+    /// What time it is for messages.
+    fn reckoning(&mut self) -> Reckoning {
+        self.look_at_clocks();
+        let most = MAX_TTL_SECONDS.saturating_mul(1_000);
+        self.clocks.reckoning(self.wall(), self.steady(), most)
+    }
+
     /// What is asked of it.
     pub(super) fn ask_mail(&mut self, ask: AskMail) {
         // Whoever asked may be gone.
@@ -90,16 +98,19 @@ impl Engine {
                 self.ask_on_record(op, entry, pending);
             }
             AskMail::Read { id, by, reply } => {
-                let at = self.wall();
+                let at = self.reckoning();
                 self.ask(Op::ReadMessage { id, by, at }, Pending::Read { reply });
             }
             AskMail::Drain { bot, reply } => {
                 let op = Op::Drain {
                     bot,
-                    at: self.wall(),
+                    at: self.reckoning(),
                     limit: PORTION,
                 };
                 self.ask(op, Pending::Drain { reply });
+            }
+            AskMail::Now { reply } => {
+                let _ = reply.send(self.reckoning());
             }
             AskMail::Report { reply } => {
                 let mail = &mut self.mail;
@@ -202,7 +213,7 @@ impl Engine {
     fn deliver(&mut self, bot: String) {
         let op = Op::Deliver {
             bot: bot.clone(),
-            at: self.wall(),
+            at: self.reckoning(),
             limit: PORTION,
         };
         self.ask(op, Pending::Deliver { bot });
@@ -263,7 +274,8 @@ impl Engine {
         }
     }
 
-    fn arm_mail(&mut self) {
+    /// When messages are looked at next; anew where the wall clock was set.
+    pub(super) fn arm_mail(&mut self) {
         if let Some(at) = self.mail.next_expiry {
             let wait = millis(at.seconds_since(self.wall()).max(0.0));
             self.mail_due_after(wait.saturating_add(1).min(LONGEST_SLEEP));
@@ -295,9 +307,9 @@ impl Engine {
         for bot in up {
             self.deliver_to(&bot);
         }
-        let now = self.wall();
+        let now = self.reckoning();
         match self.mail.next_expiry {
-            Some(at) if at <= now => {
+            Some(at) if at <= now.now => {
                 self.mail.next_expiry = None;
                 let limit = PORTION;
                 self.ask(Op::ExpireMessages { now, limit }, Pending::ExpireMessages);
@@ -338,9 +350,9 @@ impl Engine {
         if self.phase != Phase::Running || self.store_fault.is_some() {
             return;
         }
-        let days = i64::from(self.config.tasks.retention_days);
+        let days = Millis::from(self.config.tasks.retention_days);
         let retain = Op::RetainMessages {
-            before: self.wall().plus_millis(-days * 86_400_000),
+            before: self.surely_before(days * 86_400_000),
             max_kept: MAX_KEPT,
             limit: PORTION,
         };

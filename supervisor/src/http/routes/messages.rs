@@ -138,7 +138,9 @@ pub async fn inbox(
 ) -> Result<Json<Inbox>, ApiFailure> {
     let bot_id = speaker(&api, caller, query.bot_id).await?;
     let limit = query.limit.unwrap_or(DEFAULT_INBOX).min(MAX_INBOX) as usize;
-    let now = Timestamp::now();
+    let now = api
+        .ask(|reply| Command::Mail(AskMail::Now { reply }))
+        .await?;
     let found = api
         .store
         .inbox(bot_id.clone(), query.priority, now, limit)
@@ -148,7 +150,7 @@ pub async fn inbox(
         bot_id,
         count: messages.len(),
         messages,
-        timestamp: now,
+        timestamp: now.now,
     }))
 }
 

@@ -3,6 +3,7 @@
 use deia::message::MessageStatus;
 
 use super::*;
+use crate::brain::clock::Reckoning;
 use crate::store::{MessageRecord, NewMessage};
 
 fn message(id: &str, to: &str, priority: Priority, second: i64, ttl_seconds: u64) -> NewMessage {
@@ -38,13 +39,15 @@ fn send_while_up(messages: Vec<NewMessage>, up: &[&str]) -> Op {
 fn deliver(second: i64) -> Op {
     Op::Deliver {
         bot: "b".into(),
-        at: at(second),
+        at: at(second).into(),
         limit: 2,
     }
 }
 
 async fn inbox(h: &Harness, priority: Option<Priority>, second: i64) -> Vec<MessageRecord> {
-    let found = h.store().inbox("b".into(), priority, at(second), 100);
+    let found = h
+        .store()
+        .inbox("b".into(), priority, at(second).into(), 100);
     found.await.unwrap()
 }
 
@@ -106,7 +109,7 @@ pub(in crate::store) async fn the_urgent_come_first_and_what_was_read_last(mut h
     let read = |by: Option<&str>| Op::ReadMessage {
         id: "1".into(),
         by: by.map(str::to_owned),
-        at: at(9),
+        at: at(9).into(),
     };
     let foreign = h.run(read(Some("c"))).await;
     assert!(matches!(foreign, Outcome::Gone), "{foreign:?}");
@@ -121,7 +124,7 @@ pub(in crate::store) async fn the_urgent_come_first_and_what_was_read_last(mut h
     assert_eq!(ids(&urgent), ["urgent"]);
     let drain = Op::Drain {
         bot: "b".into(),
-        at: at(11),
+        at: at(11).into(),
         limit: 9,
     };
     let Outcome::Messages(drained) = h.run(drain.clone()).await else {
@@ -147,7 +150,7 @@ pub(in crate::store) async fn what_is_not_read_in_time_expires(mut h: Harness) {
     assert_eq!(inbox(&h, None, 1).await.len(), 3);
     assert_eq!(ids(&inbox(&h, None, 2).await), ["3"], "over is over");
     let expire = |second| Op::ExpireMessages {
-        now: at(second),
+        now: at(second).into(),
         limit: 1,
     };
     for (second, id) in [(1, None), (2, Some("1"))] {
@@ -165,7 +168,7 @@ pub(in crate::store) async fn what_is_not_read_in_time_expires(mut h: Harness) {
     let read = Op::ReadMessage {
         id: "2".into(),
         by: None,
-        at: at(3),
+        at: at(3).into(),
     };
     let Outcome::Message { message: late, .. } = h.run(read).await else {
         panic!()
@@ -184,6 +187,62 @@ pub(in crate::store) async fn what_is_not_read_in_time_expires(mut h: Harness) {
         panic!()
     };
     assert_eq!(emptied, ["b"]);
+}
+
+/// The clock was set forward by 10,000 s at second 10: who has an hour from before it has it still.
+pub(in crate::store) async fn a_clock_that_is_set_forward_takes_no_time_from_a_message(
+    mut h: Harness,
+) {
+    let now = |second: i64| Reckoning {
+        now: at(10_000 + second),
+        before: at(11),
+        then: at(second),
+    };
+    let inbox = async |h: &Harness, second| {
+        let found = h.store().inbox("b".into(), None, now(second), 100).await;
+        found
+            .unwrap()
+            .into_iter()
+            .map(|m| m.sent.id)
+            .collect::<Vec<_>>()
+    };
+    let new = message("new", "b", Priority::P2, 10_012, 2);
+    h.run(send(vec![plain("old"), new])).await;
+    assert_eq!(inbox(&h, 13).await, ["old", "new"]);
+    assert_eq!(inbox(&h, 14).await, ["old"]);
+    let expire = |second| Op::ExpireMessages {
+        now: now(second),
+        limit: 9,
+    };
+    for (second, id, over) in [(14, "new", Some(at(13_600))), (3_600, "old", None)] {
+        let Outcome::MessagesExpired { expired, next, .. } = h.run(expire(second)).await else {
+            panic!()
+        };
+        let expired: Vec<_> = expired.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!((expired, next), (vec![id], over));
+    }
+    h.run(send(vec![plain("late")])).await;
+    let Outcome::Delivered { ids, expired, .. } = h
+        .run(Op::Deliver {
+            bot: "b".into(),
+            at: now(3_000),
+            limit: 9,
+        })
+        .await
+    else {
+        panic!()
+    };
+    assert_eq!((ids, expired), (vec!["late".into()], Vec::<String>::new()));
+    let read = Op::ReadMessage {
+        id: "late".into(),
+        by: None,
+        at: now(3_599),
+    };
+    let Outcome::Message { message, .. } = h.run(read).await else {
+        panic!()
+    };
+    assert_eq!(message.status, MessageStatus::Read);
+    assert_eq!(message.read_at, Some(at(13_599)));
 }
 
 /// One of a portion is over: the others are delivered, and it is said that there may be more.
@@ -245,7 +304,7 @@ pub(in crate::store) async fn a_conversation_goes_both_ways_and_old_ones_go(mut 
     assert_eq!(ids(&between(&h, 2).await), ["2", "3"]);
     h.run(Op::Drain {
         bot: "b".into(),
-        at: at(5),
+        at: at(5).into(),
         limit: 9,
     })
     .await;

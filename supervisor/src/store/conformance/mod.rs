@@ -95,6 +95,7 @@ macro_rules! conformance {
                 what_waits_is_delivered_once_in_portions,
                 the_urgent_come_first_and_what_was_read_last,
                 what_is_not_read_in_time_expires,
+                a_clock_that_is_set_forward_takes_no_time_from_a_message,
                 what_is_over_is_not_delivered_and_holds_up_nobody,
                 an_answer_has_no_more_than_its_bytes,
                 a_full_inbox_takes_no_more,

@@ -14,6 +14,7 @@ use super::fault::Fault;
 use super::names::{NameId, Names};
 use super::sum::{Sum, Table};
 use super::sweep::bound;
+use crate::brain::clock::Reckoning;
 use crate::store::{MAX_MESSAGES_BYTES, MessageCounts, MessageRecord, NewMessage, Outcome};
 
 macro_rules! columns {
@@ -86,7 +87,7 @@ impl Engine {
     pub(super) fn deliver(
         &mut self,
         bot: &str,
-        at: Timestamp,
+        at: Reckoning,
         limit: usize,
     ) -> Result<Outcome, Fault> {
         let (mut ids, mut expired, mut more) = (Vec::new(), Vec::new(), false);
@@ -101,12 +102,12 @@ impl Engine {
             more = looked_at >= limit;
             for mut row in rows {
                 // Its time is over.
-                if row.expires_at <= at {
+                if at.is_over(row.created_at, row.expires_at) {
                     row.status = MessageStatus::Expired;
                     expired.push(row.id.clone());
                 } else {
                     row.status = MessageStatus::Delivered;
-                    row.delivered_at = Some(at);
+                    row.delivered_at = Some(at.now);
                     ids.push(row.id.clone());
                 }
                 row.update(&self.conn)?;
@@ -119,7 +120,7 @@ impl Engine {
         &mut self,
         id: &str,
         by: Option<&str>,
-        at: Timestamp,
+        at: Reckoning,
     ) -> Result<Outcome, Fault> {
         let Some(mut row) = by_id(&self.conn, id)? else {
             return Ok(Outcome::Gone);
@@ -129,11 +130,13 @@ impl Engine {
             return Ok(Outcome::Gone);
         }
         match row.status {
-            MessageStatus::Pending | MessageStatus::Delivered if row.expires_at <= at => {
+            MessageStatus::Pending | MessageStatus::Delivered
+                if at.is_over(row.created_at, row.expires_at) =>
+            {
                 row.status = MessageStatus::Expired;
                 row.update(&self.conn)?;
             }
-            MessageStatus::Pending | MessageStatus::Delivered => row.read(&self.conn, at)?,
+            MessageStatus::Pending | MessageStatus::Delivered => row.read(&self.conn, at.now)?,
             // The first receipt counts.
             MessageStatus::Read | MessageStatus::Failed | MessageStatus::Expired => {}
         }
@@ -146,7 +149,7 @@ impl Engine {
     pub(super) fn drain(
         &mut self,
         bot: &str,
-        at: Timestamp,
+        at: Reckoning,
         limit: usize,
     ) -> Result<Outcome, Fault> {
         let mut read = Vec::new();
@@ -158,7 +161,7 @@ impl Engine {
             at,
             limit,
         )?) {
-            row.read(&self.conn, at)?;
+            row.read(&self.conn, at.now)?;
             read.push(row.record(&self.conn, &mut self.names)?);
         }
         Ok(Outcome::Messages(read))
@@ -166,17 +169,19 @@ impl Engine {
 
     pub(super) fn expire_messages(
         &mut self,
-        now: Timestamp,
+        now: Reckoning,
         limit: usize,
     ) -> Result<Outcome, Fault> {
         let statement = self.conn.prepare_cached(concat!(
             "SELECT ",
             columns!(),
             " FROM messages INDEXED BY messages_expiry WHERE status < 2 AND expires_at <= ?1 \
-             ORDER BY expires_at, seq LIMIT ?2"
+             AND (created_at >= ?2 OR expires_at <= ?3) ORDER BY expires_at, seq LIMIT ?4"
         ))?;
         let (mut expired, mut bots) = (Vec::new(), BTreeSet::new());
-        let (rows, _) = sound(&self.conn, statement, (now.as_micros(), bound(limit)))?;
+        let [at, before, then] = micros_of(&now);
+        let parameters = (at, before, then, bound(limit));
+        let (rows, _) = sound(&self.conn, statement, parameters)?;
         for mut row in rows {
             row.status = MessageStatus::Expired;
             row.update(&self.conn)?;
@@ -190,7 +195,7 @@ impl Engine {
                 emptied.push(self.names.name(&self.conn, bot)?.to_string());
             }
         }
-        let next = next_expiry(&self.conn)?;
+        let next = next_expiry(&self.conn, &now)?;
         Ok(Outcome::MessagesExpired {
             expired,
             emptied,
@@ -241,7 +246,7 @@ pub(super) fn inbox(
     names: &mut Names,
     bot: &str,
     priority: Option<Priority>,
-    now: Timestamp,
+    now: Reckoning,
     limit: usize,
 ) -> Result<Vec<MessageRecord>, Fault> {
     let mut rows = unread_of(conn, names, bot, priority, now, limit)?;
@@ -348,14 +353,27 @@ pub(super) fn awaited(conn: &Connection, names: &mut Names) -> Result<Vec<String
     names.map(|name| Ok(name?.to_string())).collect()
 }
 
-/// When the next one is over.
-pub(super) fn next_expiry(conn: &Connection) -> Result<Option<Timestamp>, Fault> {
-    let next: Option<i64> = conn
-        .prepare_cached(
-            "SELECT min(expires_at) FROM messages INDEXED BY messages_expiry WHERE status < 2",
-        )?
-        .query_row([], |row| row.get(0))?;
-    Ok(next.map(Timestamp::from_micros))
+/// When the next one is over, by the wall clock.
+pub(super) fn next_expiry(conn: &Connection, now: &Reckoning) -> Result<Option<Timestamp>, Fault> {
+    let next = |sql: &str| -> Result<Option<Timestamp>, Fault> {
+        let mut statement = conn.prepare_cached(sql)?;
+        let next: Option<i64> = statement.query_row([now.before.as_micros()], |row| row.get(0))?;
+        Ok(next.map(Timestamp::from_micros))
+    };
+    let later = next(
+        "SELECT min(expires_at) FROM messages INDEXED BY messages_expiry \
+         WHERE status < 2 AND created_at >= ?1",
+    )?;
+    let earlier = next(
+        "SELECT min(expires_at) FROM messages INDEXED BY messages_expiry \
+         WHERE status < 2 AND created_at < ?1",
+    )?;
+    let earlier = earlier.map(|end| now.end_of_earlier(end));
+    Ok(later.into_iter().chain(earlier).min())
+}
+
+fn micros_of(now: &Reckoning) -> [i64; 3] {
+    [now.now, now.before, now.then].map(Timestamp::as_micros)
 }
 
 /// Each row against its sums.
@@ -385,7 +403,7 @@ fn unread_of(
     names: &mut Names,
     bot: &str,
     priority: Option<Priority>,
-    now: Timestamp,
+    now: Reckoning,
     limit: usize,
 ) -> Result<Vec<MessageRow>, Fault> {
     let Some(bot) = names.find(conn, bot)? else {
@@ -395,10 +413,13 @@ fn unread_of(
         "SELECT ",
         columns!(),
         " FROM messages INDEXED BY messages_unread WHERE status < 2 AND to_bot = ?1 \
-         AND (?2 IS NULL OR priority = ?2) AND expires_at > ?3 ORDER BY priority, seq LIMIT ?4"
+         AND (?2 IS NULL OR priority = ?2) \
+         AND (expires_at > ?3 OR created_at < ?4 AND expires_at > ?5) ORDER BY priority, seq LIMIT ?6"
     ))?;
     let priority = priority.map(codes::priority);
-    MessageRow::all(statement, (bot, priority, now.as_micros(), bound(limit)))
+    let [at, before, then] = micros_of(&now);
+    let parameters = (bot, priority, at, before, then, bound(limit));
+    MessageRow::all(statement, parameters)
 }
 
 fn by_id(conn: &Connection, id: &str) -> Result<Option<MessageRow>, Fault> {

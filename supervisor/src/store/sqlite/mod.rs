@@ -63,6 +63,7 @@ use wal::Wal;
 use writer::{State, Writer};
 
 use crate::audit::{Check, Link};
+use crate::brain::clock::Reckoning;
 
 use super::{
     AuditFilter, AuditPage, AuditRecord, AuditTally, Awaited, Committed, DemandCount, Due, Learned,
@@ -252,7 +253,7 @@ impl Store for SqliteStore {
         &self,
         bot: String,
         priority: Option<Priority>,
-        now: Timestamp,
+        now: Reckoning,
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<MessageRecord>, StoreError>> {
         self.read(move |r| messages::inbox(&r.conn, &mut r.names, &bot, priority, now, limit))
@@ -278,7 +279,10 @@ impl Store for SqliteStore {
     fn awaited(&self) -> BoxFuture<'static, Result<Awaited, StoreError>> {
         self.read(|r| {
             let bots = messages::awaited(&r.conn, &mut r.names)?;
-            Ok((bots, messages::next_expiry(&r.conn)?))
+            Ok((
+                bots,
+                messages::next_expiry(&r.conn, &Timestamp::from_micros(0).into())?,
+            ))
         })
     }
 

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deia::api::AuditAction;
 use deia::task::{Priority, TaskId, TaskStatus, TaskType};
-use deia::time::Timestamp;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use tokio::sync::{mpsc, watch};
 
 use crate::audit::{Check, Link};
+use crate::brain::clock::Reckoning;
 use crate::store::conformance::model::Model;
 use crate::store::{
     AuditFilter, AuditPage, AuditRecord, AuditTally, Awaited, Committed, DemandCount, Due, Learned,
@@ -261,7 +261,7 @@ impl Store for SimStore {
         &self,
         _: String,
         _: Option<Priority>,
-        _: Timestamp,
+        _: Reckoning,
         _: usize,
     ) -> BoxFuture<'static, Result<Vec<MessageRecord>, StoreError>> {
         not_asked()

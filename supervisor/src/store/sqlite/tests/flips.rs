@@ -159,16 +159,16 @@ fn steps(store: &SqliteStore) -> Vec<Vec<Op>> {
         vec![
             Op::Deliver {
                 bot: BOTS[0].into(),
-                at: at(200),
+                at: at(200).into(),
                 limit: 100,
             },
             Op::Drain {
                 bot: BOTS[1].into(),
-                at: at(300),
+                at: at(300).into(),
                 limit: 5,
             },
             Op::ExpireMessages {
-                now: at(2_000_000),
+                now: at(2_000_000).into(),
                 limit: 3,
             },
         ],
@@ -257,7 +257,7 @@ async fn said(store: &SqliteStore) -> Said {
     for bot in BOTS {
         ask!(
             format!("inbox {bot}"),
-            store.inbox(bot.into(), None, at(0), 99)
+            store.inbox(bot.into(), None, at(0).into(), 99)
         );
         for other in BOTS {
             let between = store.conversation(bot.into(), other.into(), 99);
