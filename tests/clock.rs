@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::{Daemon, PATIENCE, skipped, wait_until};
+use deia::time::Timestamp;
 use serde_json::{Value, json};
 
 /// Ten days in seconds, and back.
@@ -208,4 +209,34 @@ fn a_clock_that_is_set_forward_ends_no_message() {
             .ok();
         assert_eq!(answer["success"], read, "{answer}");
     }
+}
+
+/// Shown to fail where the time is shown as it is kept, by a clock that is not set.
+#[test]
+fn when_a_task_is_tried_again_is_told_by_the_clock_that_people_see() {
+    let test = "when_a_task_is_tried_again_is_told_by_the_clock_that_people_see";
+    let Some(library) = library() else {
+        return skipped(test, "no libfaketime here (apt install faketime)");
+    };
+    let (daemon, clock, _outside) = start(&library);
+    clock.set(JUMPS[0]);
+    wait_until(PATIENCE, "the step is seen", || {
+        daemon
+            .said()
+            .contains("the host's clock was set")
+            .then_some(())
+    });
+    let id = daemon.submit("exit 1");
+    let due = wait_until(PATIENCE, "it is to be tried again", || {
+        let task = get(&daemon, &id);
+        (task["status"] == "scheduled").then(|| task["not_before"].as_str().unwrap().to_owned())
+    });
+    let due: Timestamp = due.parse().unwrap();
+    let wait = due.seconds_since(Timestamp::now()) - JUMPS[0] as f64;
+    assert!((-5.0..=5.0).contains(&wait), "{due}: {wait} s");
+    let why = daemon.get(&format!("/api/tasks/{id}/explain")).ok();
+    let listed = daemon.get("/api/tasks?limit=1").ok();
+    assert_eq!(listed["tasks"][0]["not_before"], json!(due), "{listed}");
+    let why = why["explanation"].as_str().unwrap();
+    assert!(why.contains(&due.to_string()), "{why}");
 }

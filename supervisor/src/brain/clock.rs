@@ -105,6 +105,11 @@ impl Clocks {
         Timestamp::from_micros(self.boot_at.saturating_add(up))
     }
 
+    /// How far the wall clock is ahead of the steady one, in microseconds.
+    pub fn ahead_micros(&self) -> i64 {
+        self.ahead
+    }
+
     /// Looks at both clocks; the step, where the wall clock was set since the last look.
     pub fn look(&mut self, wall: Timestamp, steady: Timestamp) -> Option<Step> {
         self.seen = self.seen.max(steady);

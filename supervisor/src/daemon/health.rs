@@ -15,6 +15,8 @@ pub struct Condition {
     pub down: Vec<String>,
     /// What the fleet does without for a while, and why.
     pub without: Vec<String>,
+    /// How far the wall clock is ahead of the steady one, in microseconds.
+    pub ahead_micros: i64,
 }
 
 impl Condition {
@@ -49,6 +51,7 @@ mod tests {
             quarantined: vec!["coder".into()],
             down: vec!["no model".into()],
             without: vec!["no scaling".into()],
+            ahead_micros: 5,
         };
         let reasons = condition.reasons(Some("last good configuration in use".into()));
         assert_eq!(reasons.len(), 6);

@@ -106,6 +106,7 @@ impl Engine {
             // written down after it. It is rare enough to wait for.
             self.edge.keep_clocks(&self.clocks);
             self.arm_mail();
+            self.condition_stale = true;
         }
     }
 

@@ -114,6 +114,7 @@ impl Engine {
             quarantined: quarantined.map(|(id, _)| id.to_string()).collect(),
             down: self.down_reasons(),
             without: self.without.reasons.clone(),
+            ahead_micros: self.clocks.ahead_micros(),
         };
         self.condition.send_if_modified(|shown| {
             let changed = *shown != condition;

@@ -6,6 +6,7 @@ use deia::api::{
     AttemptView, ResultView, TaskActionAnswer, TaskPage, TaskQuery, TaskView, UsageView,
 };
 use deia::task::{AttemptStatus, TaskId, TaskStatus};
+use deia::time::Timestamp;
 
 use super::orchestrate::unreadable;
 use super::{Shared, refused};
@@ -71,7 +72,10 @@ pub async fn list(
         .map(|task| task.seq.to_string());
     let tasks: Vec<TaskView> = found
         .into_iter()
-        .map(|task| view(task, None, None))
+        .map(|mut task| {
+            by_the_wall(&api, &mut task);
+            view(task, None, None)
+        })
         .collect();
     Ok(Json(TaskPage {
         count: tasks.len(),
@@ -168,10 +172,21 @@ fn unknown(id: &str) -> ApiFailure {
     ApiFailure::not_found(format!("Task {id} not found"))
 }
 
+/// When a task is tried again is kept by the steady clock; people read the wall clock.
+fn by_the_wall(api: &Shared, task: &mut TaskRecord) {
+    let ahead = api.condition.borrow().ahead_micros;
+    task.not_before = task.not_before.map(|at| match task.attempts.is_empty() {
+        true => at,
+        false => Timestamp::from_micros(at.as_micros().saturating_add(ahead)),
+    });
+}
+
 /// The task, or 404.
 pub(super) async fn record(api: &Shared, id: &TaskId) -> Result<TaskRecord, ApiFailure> {
     let found = api.store.task(id.clone()).await.map_err(unreadable)?;
-    found.ok_or_else(|| unknown(id.as_str()))
+    let mut found = found.ok_or_else(|| unknown(id.as_str()))?;
+    by_the_wall(api, &mut found);
+    Ok(found)
 }
 
 /// Its result, with the output; `None` before it succeeded.
