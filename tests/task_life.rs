@@ -290,6 +290,30 @@ fn a_cancelled_task_leaves_no_process() {
     assert_eq!(daemon.bots()[0]["restarts"], 0, "the bot itself had to go");
 }
 
+/// Its bot was told to give the attempt up, and then the task. Shown to fail on a daemon that keeps the second word to
+/// itself: the next one ran the task again.
+#[test]
+fn a_cancel_after_an_interrupt_outlives_the_daemon() {
+    let config = SHELL.replace("stop_timeout_seconds: 1", "stop_timeout_seconds: 3");
+    let mut daemon = Daemon::builder().config(&config).start();
+    let id = daemon.submit("trap '' TERM; sleep 76; sleep 76");
+    wait_until(PATIENCE, "it runs", || {
+        let mut processes = processes_of(daemon.home()).into_iter();
+        processes
+            .any(|process| process.command.starts_with("sleep 76"))
+            .then_some(())
+    });
+    daemon.ctl(&["bot", "interrupt", "sh"]).ok();
+    let cancel = format!("/api/tasks/{id}/cancel");
+    let answer = daemon.post(&cancel, &json!({})).ok();
+    assert_eq!(answer["status"], "running", "{answer}");
+    daemon.kill9();
+    daemon.restart();
+    let task = daemon.wait_task(&id, PATIENCE);
+    assert_eq!(task["status"], "cancelled", "{task}");
+    assert_eq!(statuses(&task).len(), 1, "{task}");
+}
+
 #[test]
 fn a_task_that_takes_too_long_is_ended_and_tried_again() {
     let daemon = Daemon::builder().config(SHELL).start();

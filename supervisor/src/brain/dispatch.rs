@@ -218,17 +218,21 @@ impl Dispatcher {
     }
 
     /// The bot has a task from before this daemon; it takes none until it is opened.
-    pub fn hold(&mut self, bot: &Arc<str>, pool: Option<&str>) {
+    pub fn hold(&mut self, bot: &Arc<str>, pool: Option<&str>, task: &Ready) {
+        let alone = Some(task.seq).filter(|_| self.is_suspect(task));
         let pool = pool.and_then(|name| self.pools.iter().position(|p| *p.name == *name));
         match self.slots.iter_mut().find(|s| s.bot == *bot) {
-            Some(slots) => slots.load += 1,
+            Some(slots) => {
+                slots.load += 1;
+                slots.alone = slots.alone.or(alone);
+            }
             None => self.slots.push(Slots {
                 bot: bot.clone(),
                 pool,
                 load: 1,
                 max: 0,
                 open: false,
-                alone: None,
+                alone,
                 success_rate: self.learning.of(bot).success_rate,
                 known: self.learning.place(bot),
             }),
@@ -313,6 +317,12 @@ impl Dispatcher {
     /// The bot's success rate.
     pub fn success_rate(&self, bot: &str) -> f64 {
         self.learning.of(bot).success_rate
+    }
+
+    /// Whether nothing is put beside a task the bot has.
+    pub fn tries_alone(&self, bot: &str) -> bool {
+        let slots = self.slots.iter().find(|s| *s.bot == *bot);
+        slots.is_some_and(|s| s.alone.is_some())
     }
 
     /// Tasks the bot has.
@@ -803,7 +813,7 @@ mod tests {
     fn what_a_bot_had_before_takes_its_slots() {
         let mut dispatcher = dispatcher(&[("a", BotType::General, 0)]);
         let bot: Arc<str> = "a-2".into();
-        dispatcher.hold(&bot, Some("a"));
+        dispatcher.hold(&bot, Some("a"), &task(0, Priority::P2, "general"));
         dispatcher.add(task(1, Priority::P2, "general"), None);
         let now = Timestamp::from_micros(0);
         assert!(dispatcher.next(now).is_none(), "it is not back yet");
@@ -855,6 +865,25 @@ mod tests {
             );
             assert!(dispatcher.next(now).is_some());
         }
+    }
+
+    #[test]
+    fn what_was_tried_alone_is_alone_under_the_next_daemon_too() {
+        let mut dispatcher = dispatcher(&[("a", BotType::General, 3)]);
+        dispatcher.suspect_after(3);
+        let bot: Arc<str> = "a".into();
+        let suspect = Ready {
+            losses: 2,
+            ..task(7, Priority::P2, "general")
+        };
+        dispatcher.hold(&bot, Some("a"), &suspect);
+        dispatcher.open(&bot, "a", 3);
+        dispatcher.add(task(8, Priority::P2, "general"), None);
+        let now = Timestamp::from_micros(0);
+        assert!(dispatcher.next(now).is_none() && dispatcher.tries_alone("a"));
+        assert!(dispatcher.begins_unserved(now), "more bots could help");
+        dispatcher.ended("a", 7);
+        assert!(dispatcher.next(now).is_some());
     }
 
     #[test]

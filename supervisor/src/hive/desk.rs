@@ -148,7 +148,7 @@ impl Desk {
         self.watcher.watch(&tasks);
         self.watcher.watch(&controls);
         let root = folder::open(&tasks)?;
-        let (mut names, _) = folder::names(&root, MAX_FOLDERS, |name| !name.starts_with('.'))?;
+        let (mut names, more) = folder::names(&root, MAX_FOLDERS, |name| !name.starts_with('.'))?;
         names.sort_unstable();
         let pauses = |name: &str| name::paused_by(name).is_some();
         let (pauses, _) = folder::names(&folder::open(&controls)?, MAX_FOLDERS, pauses)?;
@@ -156,7 +156,7 @@ impl Desk {
         self.folders.retain(|folder, _| names.contains(folder));
         self.odd.retain(|folder| names.contains(folder));
         let (mut room, mut reads) = (MAX_FILES, MAX_READS);
-        let mut all_are_known = true;
+        let mut all_are_known = !more;
         for folder in &names {
             let opened = match folder::open_in(&root, folder) {
                 Ok(opened) => opened,
@@ -179,7 +179,7 @@ impl Desk {
                     "there are more task files than are looked at: remove those that are answered"
                 );
             }
-            self.list(folder, &opened, files, now);
+            all_are_known &= self.list(folder, &opened, files, now);
             if !paused.contains(folder.as_str()) {
                 self.read_due(folder, &opened, config, now, &mut reads, look);
             }
@@ -188,8 +188,10 @@ impl Desk {
         for (_, seen) in self.folders.values().flat_map(Folder::files) {
             match &seen.state {
                 State::Done(id) => drop(done.insert(id.clone())),
-                State::Left => {}
-                State::New | State::Incomplete | State::Refused(_) => all_are_known = false,
+                State::NoFile => {}
+                State::New | State::Incomplete | State::Refused(_) | State::Left => {
+                    all_are_known = false;
+                }
             }
         }
         if let Some(ledger) = &mut self.ledger {
@@ -198,11 +200,14 @@ impl Desk {
         Ok(())
     }
 
-    /// Notes what is in a folder.
-    fn list(&mut self, folder: &str, opened: &OwnedFd, files: Vec<String>, now: Millis) {
+    /// Notes what is in a folder; whether all of it could be looked at.
+    fn list(&mut self, folder: &str, opened: &OwnedFd, files: Vec<String>, now: Millis) -> bool {
         let mut others = Vec::new();
+        let mut all = true;
         let listed = files.into_iter().filter_map(|name| {
-            let (stamp, kind) = folder::look(opened, &name).ok().flatten()?;
+            let looked = folder::look(opened, &name);
+            all &= looked.is_ok();
+            let (stamp, kind) = looked.ok().flatten()?;
             if kind == Kind::Other {
                 others.push((name.clone(), stamp));
             }
@@ -220,8 +225,9 @@ impl Desk {
                     "it is no regular file; links are not followed"
                 );
             }
-            known.set(&name, stamp, State::Left);
+            known.set(&name, stamp, State::NoFile);
         }
+        all
     }
 
     /// Reads those of a folder that are due, the oldest first.

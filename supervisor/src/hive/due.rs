@@ -58,6 +58,8 @@ pub enum State {
     Done(TaskId),
     /// Nothing that can be read or moved; it was said.
     Left,
+    /// No regular file; it was said.
+    NoFile,
 }
 
 /// What is to be done with a file.
@@ -82,7 +84,7 @@ impl Seen {
             State::New => self.since.saturating_add(SETTLE),
             State::Incomplete => last_at,
             State::Refused(until) => *until,
-            State::Done(_) | State::Left => return Step::Nothing,
+            State::Done(_) | State::Left | State::NoFile => return Step::Nothing,
         };
         if now < at {
             Step::Wait(at)

@@ -122,6 +122,7 @@ pub struct Recorded {
 pub(super) fn changed_something(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Submitted { .. }
+        | Outcome::Unreadable
         | Outcome::Leased { .. }
         | Outcome::Finished { .. }
         | Outcome::Cancelled(_)

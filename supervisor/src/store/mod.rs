@@ -250,7 +250,8 @@ pub enum Op {
         /// What was asked.
         request_hash: [u8; 32],
     },
-    /// Gives a queued task to a bot, if it is still queued. -> [`Outcome::Leased`] or [`Outcome::Gone`]
+    /// Gives a queued task to a bot, if it is still queued. -> [`Outcome::Leased`], [`Outcome::Unreadable`] or
+    /// [`Outcome::Gone`]
     Lease {
         /// The task.
         seq: Seq,
@@ -595,6 +596,8 @@ pub enum Outcome {
         /// Where it was asked for.
         content: Option<Arc<str>>,
     },
+    /// What the task is can't be read: it is dead.
+    Unreadable,
     /// The attempt is ended; the task's new status.
     Finished {
         /// The status now.

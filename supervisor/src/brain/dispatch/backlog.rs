@@ -32,6 +32,7 @@ impl Dispatcher {
             unserved |= !self.slots.iter().any(|slots| {
                 let serves = |pool| lane.served_by.get(pool) == Some(&true);
                 slots.open
+                    && slots.alone.is_none()
                     && slots.pool.is_some_and(serves)
                     && only.is_none_or(|bot| *slots.bot == *bot)
             });

@@ -402,6 +402,13 @@ impl Engine {
                 };
                 self.in_flight_begins(waiting.ready, settle, tries, &content);
             }
+            Outcome::Unreadable => {
+                let ready = waiting.ready;
+                self.dispatcher.leased(&ready);
+                self.dispatcher.ended(&settle.bot, ready.seq);
+                self.bot_lets_go(&settle.bot, &ready.id);
+                self.tell_waiters(&ready.id, TaskStatus::Dead);
+            }
             // Cancelled or expired while it was being given out.
             _ => {
                 self.bot_lets_go(&settle.bot, &waiting.ready.id);

@@ -203,7 +203,7 @@ impl Engine {
                 true => Some(bot.to_string()),
                 false => self.bots.get(bot).map(|entry| entry.spec.name.clone()),
             };
-            self.dispatcher.hold(bot, pool.as_deref());
+            self.dispatcher.hold(bot, pool.as_deref(), &leased.ready);
             self.bot_holds(bot, id.clone());
             self.external_resumes(bot, &id);
         }
@@ -259,6 +259,11 @@ impl Engine {
                         let (task, fence) = (held.task.clone(), held.fence);
                         cancels.push(ToWorker::Cancel { task, fence, of });
                     }
+                }
+                (Cancel::Task { .. }, Some(CancelOf::Attempt)) => {
+                    let (task, fence) = (held.task.clone(), held.fence);
+                    let of = CancelOf::Task;
+                    cancels.push(ToWorker::Cancel { task, fence, of });
                 }
                 (Cancel::Task { .. } | Cancel::Attempt { .. }, Some(_)) => {}
             }

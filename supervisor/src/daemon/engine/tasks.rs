@@ -578,10 +578,11 @@ impl Engine {
             && attempt.phase == AttemptPhase::Running
         {
             // Who asks again has not asked later.
-            if let Cancel::Attempt { since } = attempt.cancel {
-                attempt.cancel = Cancel::Task { since };
-            }
-            if attempt.cancel == Cancel::No {
+            let since = match attempt.cancel {
+                Cancel::No => since,
+                Cancel::Attempt { since } | Cancel::Task { since } => since,
+            };
+            if !matches!(attempt.cancel, Cancel::Task { .. }) {
                 attempt.cancel = Cancel::Task { since };
                 let (bot, run, fence) = (attempt.bot.clone(), attempt.run, attempt.fence);
                 let of = CancelOf::Task;

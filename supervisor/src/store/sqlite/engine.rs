@@ -193,10 +193,11 @@ impl Engine {
         if row.status != TaskStatus::Queued {
             return Ok(Outcome::Gone);
         }
-        let content = if want_content {
-            Some(Arc::from(parts::content(&self.conn, seq)?))
-        } else {
-            None
+        let content = match want_content.then(|| parts::content(&self.conn, seq)) {
+            None => None,
+            Some(Ok(content)) => Some(Arc::from(content)),
+            Some(Err(fault)) if fault.is_of_row() => return self.unreadable(row, lease, &fault),
+            Some(Err(fault)) => return Err(fault),
         };
         row.attempt += 1;
         row.bot = Some(self.names.intern(&self.conn, &lease.bot_id)?);
@@ -208,6 +209,24 @@ impl Engine {
             losses: row.losses,
             content,
         })
+    }
+
+    /// Nobody can do what can't be read.
+    fn unreadable(
+        &mut self,
+        mut row: TaskRow,
+        lease: &Lease,
+        fault: &Fault,
+    ) -> Result<Outcome, Fault> {
+        tracing::error!(event = "store_row_damaged", seq = row.seq, error = %fault, "a task whose text is not as it was sent is given to nobody");
+        row.attempt += 1;
+        row.bot = Some(self.names.intern(&self.conn, &lease.bot_id)?);
+        row.started_at = Some(lease.at);
+        let error = format!("its text can't be read: {fault}");
+        self.end_attempt(&row, AttemptStatus::Failed, lease.at, Some(&error), None)?;
+        row.ended_at = Some(lease.at);
+        self.turn(&mut row, TaskStatus::Dead)?;
+        Ok(Outcome::Unreadable)
     }
 
     fn finish(

@@ -37,6 +37,23 @@ impl Fault {
         Self::Damaged(what.into())
     }
 
+    /// Whether a row is not what was written; its numbers and texts may not even be such.
+    pub(super) fn is_of_row(&self) -> bool {
+        use rusqlite::Error::{
+            FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
+        };
+        matches!(
+            self,
+            Self::Damaged(_)
+                | Self::Sql(
+                    FromSqlConversionFailure(..)
+                        | IntegralValueOutOfRange(..)
+                        | InvalidColumnType(..)
+                        | Utf8Error(..)
+                )
+        )
+    }
+
     /// I/O errors reach the engine: after a failed fsync the kernel may have dropped the dirty
     /// pages and would report success the next time ("fsyncgate"), so a second try proves nothing.
     /// The one exception, a wal-index that could not grow, happens before anything is written.

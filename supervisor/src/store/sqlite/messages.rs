@@ -355,21 +355,39 @@ pub(super) fn awaited(conn: &Connection, names: &mut Names) -> Result<Vec<String
 
 /// When the next one is over, by the wall clock.
 pub(super) fn next_expiry(conn: &Connection, now: &Reckoning) -> Result<Option<Timestamp>, Fault> {
-    let next = |sql: &str| -> Result<Option<Timestamp>, Fault> {
-        let mut statement = conn.prepare_cached(sql)?;
-        let next: Option<i64> = statement.query_row([now.before.as_micros()], |row| row.get(0))?;
-        Ok(next.map(Timestamp::from_micros))
-    };
-    let later = next(
+    // Where the clock was not set, the first one of the index is it.
+    if now.then == now.now {
+        return first_of(
+            conn,
+            "SELECT min(expires_at) FROM messages INDEXED BY messages_expiry WHERE status < 2",
+            [],
+        );
+    }
+    let before = [now.before.as_micros()];
+    let later = first_of(
+        conn,
         "SELECT min(expires_at) FROM messages INDEXED BY messages_expiry \
          WHERE status < 2 AND created_at >= ?1",
+        before,
     )?;
-    let earlier = next(
+    let earlier = first_of(
+        conn,
         "SELECT min(expires_at) FROM messages INDEXED BY messages_expiry \
          WHERE status < 2 AND created_at < ?1",
+        before,
     )?;
     let earlier = earlier.map(|end| now.end_of_earlier(end));
     Ok(later.into_iter().chain(earlier).min())
+}
+
+fn first_of(
+    conn: &Connection,
+    sql: &str,
+    parameters: impl Params,
+) -> Result<Option<Timestamp>, Fault> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let first: Option<i64> = statement.query_row(parameters, |row| row.get(0))?;
+    Ok(first.map(Timestamp::from_micros))
 }
 
 fn micros_of(now: &Reckoning) -> [i64; 3] {
@@ -469,7 +487,7 @@ fn sound(
         looked_at += 1;
         match MessageRow::from(row) {
             Ok(row) => sound.push(row),
-            Err(fault @ Fault::Damaged(_)) => {
+            Err(fault) if fault.is_of_row() => {
                 tracing::error!(event = "store_row_damaged", error = %fault, "a message that is not as it was sent is not delivered");
                 damaged.push(row.get::<_, i64>(0)?);
             }

@@ -64,7 +64,7 @@ impl Damaged {
     }
 
     /// Said once of each.
-    fn found(&mut self, seq: Seq, fault: &Fault) {
+    pub(super) fn found(&mut self, seq: Seq, fault: &Fault) {
         if self.0.insert(seq) {
             tracing::error!(event = "store_row_damaged", seq, error = %fault, "a task that is not as it was written is not given out; the others go on");
         }
@@ -126,7 +126,7 @@ impl TaskRow {
         {
             match Self::read(row) {
                 Ok(row) => sound.push(row),
-                Err(fault @ Fault::Damaged(_)) => damaged.found(row.get(0)?, &fault),
+                Err(fault) if fault.is_of_row() => damaged.found(row.get(0)?, &fault),
                 Err(fault) => return Err(fault),
             }
         }

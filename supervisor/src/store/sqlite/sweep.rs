@@ -45,6 +45,10 @@ impl Engine {
         due.truncate(limit);
         let mut ready = Vec::with_capacity(due.len());
         for mut row in due {
+            if let Err(fault) = self.names.name(&self.conn, row.demand) {
+                self.leave_out(row.seq, fault)?;
+                continue;
+            }
             row.not_before = None;
             // Its time was on the other clock.
             if row.attempt > 0 {
@@ -76,11 +80,26 @@ impl Engine {
         )?;
         let mut expired = Vec::with_capacity(stale.len());
         for mut row in stale {
-            expired.push(row.ready(&self.conn, &mut self.names)?);
+            match row.ready(&self.conn, &mut self.names) {
+                Ok(ready) => expired.push(ready),
+                Err(fault) => {
+                    self.leave_out(row.seq, fault)?;
+                    continue;
+                }
+            }
             row.ended_at = Some(at);
             self.turn(&mut row, TaskStatus::Expired)?;
         }
         Ok(Outcome::Expired(expired))
+    }
+
+    /// A task with something damaged holds up no other.
+    fn leave_out(&mut self, seq: Seq, fault: Fault) -> Result<(), Fault> {
+        if !fault.is_of_row() {
+            return Err(fault);
+        }
+        self.damaged.found(seq, &fault);
+        Ok(())
     }
 
     /// As many as were running: the fleet's size bounds it.

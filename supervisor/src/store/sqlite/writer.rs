@@ -211,9 +211,10 @@ impl Drop for EndQueue {
 mod tests {
     use super::super::checkpointer::Checkpointer;
     use super::super::migrate::MIGRATIONS;
+    use super::super::names::Names;
     use super::super::{files, open};
     use super::*;
-    use crate::store::{NewTask, Ready};
+    use crate::store::{Lease, NewTask, Ready};
     use deia::task::{Complexity, Priority, TaskStatus, TaskType};
     use deia::time::Timestamp;
 
@@ -343,6 +344,74 @@ mod tests {
             })
             .collect();
         assert_eq!(said, [vec!["d"], vec![], vec!["b", "d"], vec![]]);
+    }
+
+    /// Shown to fail where only a wrong sum counts as damage: the rows were refused as no numbers and no texts.
+    #[test]
+    fn damage_of_any_kind_is_left_out() {
+        for spoil in [
+            "UPDATE tasks SET losses = 9 WHERE seq = 1",
+            "UPDATE tasks SET failures = -1 WHERE seq = 1",
+            "UPDATE tasks SET attempt = 1 << 40 WHERE seq = 1",
+            "UPDATE tasks SET id = CAST(x'ff41' AS TEXT) WHERE seq = 1",
+            "UPDATE tasks SET id = x'41' WHERE seq = 1",
+            "UPDATE names SET name = 'another' WHERE name = 'a'",
+        ] {
+            let home = tempfile::tempdir().unwrap();
+            let mut writer = writer(&home);
+            writer.commit(vec![(1, submit("a", 10)), (2, submit("b", 10))]);
+            let changed = writer.engine.conn.execute(spoil, []);
+            // Where the schema itself refuses it, it can't be written.
+            if changed.is_err() {
+                continue;
+            }
+            writer.engine.names = Names::default();
+            let expire = Op::Expire {
+                queued_before: Timestamp::from_micros(8),
+                at: Timestamp::from_micros(8),
+                limit: 9,
+            };
+            let expired = outcomes(writer.commit(vec![(3, expire)])).pop().unwrap();
+            let Ok(Outcome::Expired(expired)) = expired else {
+                panic!("{spoil}: {expired:?}")
+            };
+            let names: Vec<_> = expired.iter().map(|ready| ready.id.as_str()).collect();
+            assert_eq!(names, ["b"], "{spoil}");
+        }
+    }
+
+    /// Shown to fail where the lease is refused and nothing else: it was tried again and again, without a pause.
+    #[test]
+    fn a_task_whose_text_is_damaged_is_dead() {
+        let home = tempfile::tempdir().unwrap();
+        let mut writer = writer(&home);
+        writer.commit(vec![(1, submit("a", 10)), (2, submit("b", 10))]);
+        let spoil = "UPDATE bodies SET content = 'xxxxxyxxxx' WHERE seq = 1";
+        writer.engine.conn.execute(spoil, []).unwrap();
+        let lease = |seq| Op::Lease {
+            seq,
+            lease: Lease {
+                bot_id: "bot".into(),
+                at: Timestamp::from_micros(5),
+                letter: None,
+            },
+            want_content: true,
+        };
+        let outcomes = outcomes(writer.commit(vec![(3, lease(1)), (4, lease(2)), (5, lease(1))]));
+        assert!(
+            matches!(
+                outcomes.as_slice(),
+                [
+                    Ok(Outcome::Unreadable),
+                    Ok(Outcome::Leased { .. }),
+                    Ok(Outcome::Gone),
+                ]
+            ),
+            "{outcomes:?}"
+        );
+        let counts = writer.engine.counts;
+        let of = [TaskStatus::Queued, TaskStatus::Running, TaskStatus::Dead].map(|s| counts.of(s));
+        assert_eq!(of, [0, 1, 1]);
     }
 
     #[test]

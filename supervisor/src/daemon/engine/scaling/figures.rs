@@ -88,7 +88,7 @@ impl Engine {
             let Some(pool) = position.get(entry.spec.name.as_str()).copied() else {
                 continue;
             };
-            count(&mut pools[pool], entry);
+            count(&mut pools[pool], entry, self.dispatcher.tries_alone(id));
             used[pool] += self.scaling.gauges.average(id, now);
         }
         let share = |used: f64, slots: u32| (used / f64::from(slots.max(1))).min(1.0);
@@ -120,14 +120,15 @@ impl Engine {
     }
 }
 
-/// Adds a bot to its pool's figures.
-fn count(pool: &mut PoolFigures, entry: &BotEntry) {
+/// Adds a bot to its pool's figures. `alone`: nothing is put beside what it has.
+fn count(pool: &mut PoolFigures, entry: &BotEntry, alone: bool) {
     match entry.machine.actual() {
         _ if entry.retired => pool.leaving += 1,
         _ if entry.held => pool.held += 1,
         Actual::Ready | Actual::Busy => {
             pool.working += 1;
-            pool.busy += entry.tasks.values().sum::<u32>();
+            let has = entry.tasks.values().sum::<u32>();
+            pool.busy += if alone { pool.slots.max(has) } else { has };
         }
         Actual::Backoff | Actual::Quarantined => pool.failing += 1,
         // Started anew, if it is on its way out.
