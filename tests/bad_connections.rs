@@ -249,6 +249,36 @@ fn heads_that_are_too_large_or_malformed_are_refused() {
     is_well(&daemon);
 }
 
+/// Each may be 64 times as large as another body, and is held whole. Shown to fail where there is no bound to how many.
+#[test]
+fn large_batches_take_their_turn_and_hold_up_no_small_one() {
+    let daemon = Daemon::builder().start();
+    let head = "POST /api/orchestrate/batch HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
+    let whole = format!("{head}12\r\n[{{\"content\":\"x\"}}]\n\r\n0\r\n\r\n");
+    let ask = || raw(&daemon, whole.as_bytes()).expect("an answer");
+    let mut held = Vec::new();
+    let full = wait_until(PATIENCE, "every place is taken", || {
+        let mut stream = TcpStream::connect(("127.0.0.1", daemon.port())).unwrap();
+        let half = format!("{head}1\r\n[\r\n");
+        stream.write_all(half.as_bytes()).unwrap();
+        held.push(stream);
+        assert!(held.len() < 100, "there is no bound");
+        let answer = ask();
+        (answer.status == 503).then_some(answer)
+    });
+    let said = String::from_utf8_lossy(&full.body);
+    assert!(said.contains("too_many_batches"), "{said}");
+    let small = daemon
+        .post("/api/orchestrate/batch", &json!([{"content": "small"}]))
+        .ok();
+    assert_eq!(small["accepted"], 1, "{small}");
+    drop(held);
+    wait_until(PATIENCE, "there is a place again", || {
+        (ask().status == 200).then_some(())
+    });
+    is_well(&daemon);
+}
+
 /// Valid requests with bytes changed, dropped, doubled and cut, by the hundred.
 #[test]
 fn no_bytes_make_the_daemon_fail() {

@@ -10,6 +10,8 @@ pub struct Sink {
     left: u64,
     said: u64,
     truncated: bool,
+    /// A piece is on its way. Whoever gives up while it is has lost it.
+    saying: bool,
 }
 
 impl Sink {
@@ -20,13 +22,14 @@ impl Sink {
             left: max_bytes,
             said: 0,
             truncated: false,
+            saying: false,
         }
     }
 
     /// Passes `text` on. What is past the limit is dropped, from the first cut on: an answer with a
     /// hole in it would be worse than a short one.
     pub async fn write(&mut self, text: &str) {
-        if text.is_empty() || self.truncated {
+        if text.is_empty() || self.truncated() {
             return;
         }
         let room = usize::try_from(self.left).unwrap_or(usize::MAX);
@@ -35,7 +38,9 @@ impl Sink {
         if !piece.is_empty() {
             self.left -= piece.len() as u64;
             self.said += piece.len() as u64;
+            self.saying = true;
             self.transcript.say(piece).await;
+            self.saying = false;
         }
     }
 
@@ -46,7 +51,7 @@ impl Sink {
 
     /// Whether something was dropped.
     pub fn truncated(&self) -> bool {
-        self.truncated
+        self.truncated || self.saying
     }
 }
 
@@ -75,5 +80,16 @@ mod tests {
             proptest::prop_assert_eq!(sink.truncated(), got.len() < whole.len());
             proptest::prop_assert_eq!(sink.said(), got.len() as u64);
         }
+    }
+
+    /// Shown to fail where the result of a program whose end nobody took is whole.
+    #[tokio::test]
+    async fn whoever_gives_up_while_nobody_reads_has_not_said_all() {
+        let transcript = Transcript::new(Arc::default(), Line::Up);
+        let mut sink = Sink::new(transcript, u64::MAX);
+        let much = "x".repeat(64 << 20);
+        let write = sink.write(&much);
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(50), write).await;
+        assert!(waited.is_err() && sink.truncated());
     }
 }

@@ -105,11 +105,7 @@ pub fn max_body_bytes(request: &Request) -> u64 {
 /// # Errors
 /// 413, 408, or 400 where it breaks off.
 pub async fn read_body_up_to(request: Request, most: u64) -> Result<Bytes, ApiFailure> {
-    let declared = request
-        .headers()
-        .get(CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.parse::<u64>().ok());
+    let declared = declared_bytes(&request);
     if let Some(declared) = declared.filter(|n| *n > most) {
         return Err(too_large(declared, most));
     }
@@ -137,6 +133,12 @@ pub async fn read_body_up_to(request: Request, most: u64) -> Result<Bytes, ApiFa
         next = next_chunk(&mut body).await?;
     }
     Ok(whole.freeze())
+}
+
+/// How large the body is, where that is said.
+pub(super) fn declared_bytes(request: &Request) -> Option<u64> {
+    let length = request.headers().get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, ApiFailure> {

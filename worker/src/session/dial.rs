@@ -45,10 +45,11 @@ pub enum Found {
 pub async fn again(socket: &Path, hello: &Hello, grace: Duration) -> Result<Found, SessionError> {
     let mut patience = Patience::new(grace);
     let mut pause = FIRST_PAUSE;
+    let lost = Instant::now();
     loop {
         let begun = Instant::now();
         let somebody = match connect(socket).await {
-            Ok(link) => match introduce(link, hello, patience.left_in_all()).await {
+            Ok(link) => match introduce(link, hello, lost, patience.left_in_all()).await {
                 Ok(found) => return Ok(found),
                 Err(e @ SessionError::Protocol(_)) => return Err(e),
                 Err(SessionError::NoWelcome) => Somebody::There,
@@ -66,13 +67,23 @@ pub async fn again(socket: &Path, hello: &Hello, grace: Duration) -> Result<Foun
     }
 }
 
+/// What runs has run for longer than it had when the supervisor was lost.
+fn by_now(mut hello: Hello, since: Duration) -> Hello {
+    let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    for held in hello.back.iter_mut().flat_map(|back| &mut back.held) {
+        held.running_ms = held.running_ms.saturating_add(since);
+    }
+    hello
+}
+
 async fn introduce(
     mut link: Link,
     hello: &Hello,
+    lost: Instant,
     patience: Duration,
 ) -> Result<Found, SessionError> {
-    link.send(ToSupervisor::Hello(Box::new(hello.clone())))
-        .await?;
+    let hello = Box::new(by_now(hello.clone(), lost.elapsed()));
+    link.send(ToSupervisor::Hello(hello)).await?;
     let answer = tokio::time::timeout(patience, link.next()).await;
     match answer.map(|heard| heard.map(|heard| heard.frame)) {
         Err(_) => Err(SessionError::NoWelcome),
@@ -161,5 +172,39 @@ mod tests {
         let mut patience = Patience::new(SECOND * 3);
         let last = (0..30).map(|_| patience.spent(SECOND, Somebody::There));
         assert_eq!(last.filter(|v| *v == Verdict::GiveUp).count(), 1);
+    }
+
+    /// Shown to fail where it says what it had said when the supervisor was lost: a task that ended meanwhile had
+    /// taken no time.
+    #[test]
+    fn what_runs_has_run_until_now() {
+        let held = deia::wire::Held {
+            task: "t".parse().unwrap(),
+            fence: deia::task::Fence {
+                epoch: 1,
+                attempt: 1,
+            },
+            running_ms: 20,
+            cancelled: None,
+        };
+        let back = deia::wire::Back {
+            sandbox: String::new(),
+            pulse_fd: 0,
+            terms: [0; 32],
+            max_concurrent_tasks: 1,
+            heartbeat_ms: 1,
+            stop_timeout_ms: 1,
+            held: vec![held],
+        };
+        let hello = Hello {
+            bot_id: "b".into(),
+            launch: deia::wire::Launch(1),
+            secret: deia::wire::Secret([0; 32]),
+            pid: 1,
+            version: String::new(),
+            back: Some(Box::new(back)),
+        };
+        let said = by_now(hello, Duration::from_secs(25));
+        assert_eq!(said.back.unwrap().held[0].running_ms, 25_020);
     }
 }

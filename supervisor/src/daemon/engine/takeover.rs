@@ -33,6 +33,9 @@ use crate::fleet::results::Kept;
 use crate::fleet::spawn::ProcessHandle;
 use crate::store::{self, Committed, Leased, Op, StoreError};
 
+/// The most that `limits.output_mb` allows, and what a bot may say of a cut.
+const MAX_OUTPUT_BYTES: usize = (1024 << 20) + wire::OUTPUT_CHUNK_BYTES;
+
 /// What was found when the daemon started.
 #[derive(Debug, Default)]
 pub struct Estate {
@@ -207,8 +210,12 @@ impl Engine {
             self.bot_holds(bot, id.clone());
             self.external_resumes(bot, &id);
         }
+        // It was started with a limit of its time, and keeps to that.
+        let limit = match &holder {
+            Some((bot, _)) if !self.external.has(bot) => MAX_OUTPUT_BYTES,
+            _ => self.output_limit_bytes(&leased.bot_id),
+        };
         let (bot, run) = holder.unwrap_or_else(|| (leased.bot_id.as_str().into(), 0));
-        let limit = self.output_limit_bytes(&bot);
         self.outputs.open(&id, fence, limit);
         let attempt = InFlight {
             ready: leased.ready,

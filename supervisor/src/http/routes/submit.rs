@@ -10,7 +10,7 @@ use deia::config::Config;
 use deia::task::{TaskId, TaskStatus};
 use deia::time::Timestamp;
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use super::tasks::{record, result_view};
 use super::{Shared, refused};
@@ -22,7 +22,7 @@ use crate::daemon::intake::{Intake, NotATask, intake};
 use crate::daemon::validation::Way;
 use crate::http::caller::Caller;
 use crate::http::error::ApiFailure;
-use crate::http::extract::{JsonBody, max_body_bytes, parse_body, read_body_up_to};
+use crate::http::extract::{JsonBody, declared_bytes, max_body_bytes, parse_body, read_body_up_to};
 use crate::store::NewTask;
 
 /// Tasks in one batch.
@@ -93,12 +93,21 @@ pub async fn batch(
     actor: Actor,
     request: Request,
 ) -> Result<Json<BatchAnswer>, ApiFailure> {
-    let most = max_body_bytes(&request).saturating_mul(BATCH_BODIES);
+    let usual = max_body_bytes(&request);
+    let most = usual.saturating_mul(BATCH_BODIES);
+    let _place = place_for(&request, usual)?;
     let body: Bytes = read_body_up_to(request, most).await?;
     let entries = entries(&body)?;
     let mut results = Vec::with_capacity(entries.len());
     let config = api.config.current();
     for portion in entries.chunks(BATCH_PORTION) {
+        // Another process goes on from here: what was not begun is asked for again, and nothing is cut off.
+        if *api.leaving.borrow() {
+            let later = "another release takes over: send this task again";
+            let later = ApiFailure::unavailable("upgrading", later, 1);
+            results.extend(portion.iter().map(|entry| failed(named(entry), &later)));
+            continue;
+        }
         let mut waiting = Vec::with_capacity(portion.len());
         for entry in portion {
             waiting.push(match parse_body::<SubmitRequest>(entry) {
@@ -109,7 +118,7 @@ pub async fn batch(
                 Err(errors) => Err(ApiFailure::invalid(errors).into()),
             });
         }
-        for one in waiting {
+        for (one, entry) in waiting.into_iter().zip(portion) {
             let answer = match one {
                 Ok(sent) => {
                     let id = sent.sketch.task_id.clone();
@@ -117,7 +126,7 @@ pub async fn batch(
                         .await
                         .unwrap_or_else(|failure| failed(id, &failure))
                 }
-                Err(why) => failed(String::new(), &why.settled().await),
+                Err(why) => failed(named(entry), &why.settled().await),
             };
             results.push(answer);
         }
@@ -128,6 +137,32 @@ pub async fn batch(
         accepted: accepted as u64,
         results,
     }))
+}
+
+/// Batches that are held in memory at once, of those that are larger than other bodies may be, or do not say.
+static LARGE: Semaphore = Semaphore::const_new(8);
+
+fn place_for(
+    request: &Request,
+    usual: u64,
+) -> Result<Option<SemaphorePermit<'static>>, ApiFailure> {
+    if declared_bytes(request).is_some_and(|bytes| bytes <= usual) {
+        return Ok(None);
+    }
+    LARGE.try_acquire().map(Some).map_err(|_| {
+        let why = "as many large batches are on their way as there may be: try again, or send smaller ones";
+        ApiFailure::unavailable("too_many_batches", why, 1)
+    })
+}
+
+/// The name a client gave a task that was not taken.
+fn named(entry: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        task_id: Option<String>,
+    }
+    let named = serde_json::from_slice::<Named>(entry).ok();
+    named.and_then(|named| named.task_id).unwrap_or_default()
 }
 
 /// A task that may be submitted.

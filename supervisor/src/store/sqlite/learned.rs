@@ -66,7 +66,7 @@ pub(super) fn learned(conn: &Connection, names: &mut Names) -> Result<Learned, F
             learned.rows.push(row);
             Ok(())
         }
-        Err(fault @ Fault::Damaged(_)) => {
+        Err(fault) if fault.is_of_row() => {
             tracing::error!(event = "store_row_damaged", error = %fault, "what was learned there is forgotten");
             Ok(())
         }

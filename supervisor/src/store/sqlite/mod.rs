@@ -82,6 +82,7 @@ pub struct SqliteStore {
     epoch: u64,
     queue: Arc<Queue>,
     pool: Arc<Pool>,
+    queue_pool: Arc<Pool>,
     counts: Arc<Mutex<StatusCounts>>,
     head: watch::Receiver<Link>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -128,7 +129,8 @@ impl SqliteStore {
             path: path.to_owned(),
             epoch,
             queue,
-            pool: Arc::new(Pool::new(path.to_owned())),
+            pool: Arc::new(Pool::new(path.to_owned(), pool::MAX_READERS)),
+            queue_pool: Arc::new(Pool::new(path.to_owned(), pool::QUEUE_READERS)),
             counts,
             head,
             writer: Mutex::new(Some(thread)),
@@ -355,7 +357,8 @@ impl Store for SqliteStore {
         after: Option<(Priority, Seq)>,
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<Ready>, StoreError>> {
-        self.read(move |reader| reader.ready_after(&demand, after, limit))
+        let read = move |reader: &mut read::Reader| reader.ready_after(&demand, after, limit);
+        Box::pin(Arc::clone(&self.queue_pool).read(read))
     }
 
     fn demands(&self) -> BoxFuture<'static, Result<Vec<DemandCount>, StoreError>> {
@@ -380,6 +383,7 @@ impl Store for SqliteStore {
 
     fn close(&self) {
         self.pool.close();
+        self.queue_pool.close();
         self.queue.end();
         let thread = self
             .writer

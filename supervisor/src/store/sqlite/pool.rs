@@ -15,6 +15,9 @@ use crate::store::StoreError;
 /// about 0.3 MiB, and to open one takes longer than most reads.
 pub(super) const MAX_READERS: usize = 4;
 
+/// Reads of the queue itself: clients that read much must not hold up what bots wait for.
+pub(super) const QUEUE_READERS: usize = 1;
+
 pub(super) struct Pool {
     path: PathBuf,
     permits: Arc<Semaphore>,
@@ -22,10 +25,11 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(path: PathBuf) -> Self {
+    /// At most so many reads at a time.
+    pub(super) fn new(path: PathBuf, readers: usize) -> Self {
         Self {
             path,
-            permits: Arc::new(Semaphore::new(MAX_READERS)),
+            permits: Arc::new(Semaphore::new(readers)),
             idle: Mutex::new(Vec::new()),
         }
     }

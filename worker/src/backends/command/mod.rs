@@ -104,7 +104,8 @@ pub(super) async fn run(
         }
         tree.end(context.stop_timeout.min(LEFTOVER_PATIENCE)).await;
         if !pumped {
-            // What it did not say by then is held by a process outside of the tree.
+            // What it did not say by then is held by a process outside of the tree; or the supervisor does not
+            // take it, which `sink` knows.
             let _ = timeout(PIPE_PATIENCE, &mut pump).await;
         }
         status.map_err(|e| Failure::backend(format!("'{program}': {e}")))?

@@ -83,7 +83,7 @@ pub async fn ground(context: &Context, job: Job<'_>, listed: &[String]) -> Resul
         .unwrap_or_else(|| DEFAULT_PATH.into());
     let made = tokio::task::spawn_blocking(move || {
         for (path, make) in &directories {
-            make.at(path).map_err(Failure::permanent)?;
+            make.at(path)?;
         }
         let [directory, home, temporary] = directories.map(|(path, _)| path);
         let written = [directory.clone(), home.clone(), temporary.clone()];
@@ -124,20 +124,26 @@ enum Make {
 }
 
 impl Make {
-    fn at(self, path: &Path) -> Result<(), String> {
+    fn at(self, path: &Path) -> Result<(), Failure> {
         match self {
             Self::Fresh => make_fresh(path),
-            Self::Found if path.is_dir() => Ok(()),
-            Self::Found => Err(format!(
-                "workdir {} is no directory: create it and restart the bot",
-                path.display()
-            )),
+            Self::Found => match std::fs::metadata(path) {
+                Ok(found) if found.is_dir() => Ok(()),
+                Err(e) if is_shortage(&e) => Err(Failure::unavailable(format!(
+                    "workdir {}: {e}",
+                    path.display()
+                ))),
+                _ => Err(Failure::permanent(format!(
+                    "workdir {} is no directory: create it and restart the bot",
+                    path.display()
+                ))),
+            },
         }
     }
 }
 
 /// One that exists is an earlier attempt's and is kept: what that attempt wrote may be wanted.
-fn make_fresh(path: &Path) -> Result<(), String> {
+fn make_fresh(path: &Path) -> Result<(), Failure> {
     let private = || std::fs::DirBuilder::new().mode(0o700).create(path);
     let mut made = private();
     if matches!(&made, Err(e) if e.kind() == io::ErrorKind::NotFound)
@@ -155,21 +161,29 @@ fn make_fresh(path: &Path) -> Result<(), String> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             match std::fs::symlink_metadata(path) {
                 Ok(meta) if meta.is_dir() => Ok(()),
-                _ => Err(format!("{} exists and is no directory", path.display())),
+                _ => Err(Failure::permanent(format!(
+                    "{} exists and is no directory",
+                    path.display()
+                ))),
             }
         }
-        Err(e) => Err(format!("cannot make {}: {e}", path.display())),
+        Err(e) => {
+            let why = format!("cannot make {}: {e}", path.display());
+            Err(match is_shortage(&e) {
+                true => Failure::unavailable(why),
+                false => Failure::permanent(why),
+            })
+        }
     }
 }
 
 /// Why a program did not start: for good, or because the host is short of something. It may be in
 /// parts of PATH that are `out_of_reach`.
 pub fn cannot_start(program: &str, error: &io::Error, out_of_reach: &[PathBuf]) -> Failure {
-    use io::ErrorKind::{NotFound, OutOfMemory, PermissionDenied, ResourceBusy, WouldBlock};
+    use io::ErrorKind::{NotFound, PermissionDenied};
     let text = format!("cannot start '{program}': {error}");
     match error.kind() {
-        WouldBlock | OutOfMemory | ResourceBusy => Failure::unavailable(text),
-        _ if too_many_files(error) => Failure::unavailable(text),
+        _ if is_shortage(error) => Failure::unavailable(text),
         NotFound | PermissionDenied => {
             let there = |directory: &&PathBuf| directory.join(program).is_file();
             match out_of_reach.iter().find(there) {
@@ -185,12 +199,28 @@ pub fn cannot_start(program: &str, error: &io::Error, out_of_reach: &[PathBuf]) 
     }
 }
 
-fn too_many_files(error: &io::Error) -> bool {
+/// Whether the host is short of something, or a file is not as it will be in a moment: that is no fault of the task's.
+fn is_shortage(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ExecutableFileBusy, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, ResourceBusy,
+        StaleNetworkFileHandle, StorageFull, WouldBlock,
+    };
     use rustix::io::Errno;
     let code = error.raw_os_error();
-    [Errno::MFILE, Errno::NFILE]
+    [Errno::MFILE, Errno::NFILE, Errno::IO]
         .iter()
         .any(|errno| code == Some(errno.raw_os_error()))
+        || matches!(
+            error.kind(),
+            ExecutableFileBusy
+                | OutOfMemory
+                | QuotaExceeded
+                | ReadOnlyFilesystem
+                | ResourceBusy
+                | StaleNetworkFileHandle
+                | StorageFull
+                | WouldBlock
+        )
 }
 
 #[cfg(test)]
@@ -255,6 +285,33 @@ mod tests {
         assert_eq!(kind(13), FailureKind::Permanent);
         for busy in [11, 12, 23, 24] {
             assert_eq!(kind(busy), FailureKind::Unavailable, "errno {busy}");
+        }
+    }
+
+    /// Shown to fail where a directory that can't be made is for good: a full disk killed every task at its first try.
+    #[test]
+    fn what_the_host_is_short_of_for_a_moment_ends_no_task() {
+        use rustix::io::Errno;
+        for (code, kind) in [
+            (Errno::NOSPC, FailureKind::Unavailable),
+            (Errno::DQUOT, FailureKind::Unavailable),
+            (Errno::IO, FailureKind::Unavailable),
+            (Errno::ROFS, FailureKind::Unavailable),
+            (Errno::STALE, FailureKind::Unavailable),
+            (Errno::TXTBSY, FailureKind::Unavailable),
+            (Errno::MFILE, FailureKind::Unavailable),
+            (Errno::ACCESS, FailureKind::Permanent),
+            (Errno::NOENT, FailureKind::Permanent),
+            (Errno::NOEXEC, FailureKind::Permanent),
+        ] {
+            let error = io::Error::from_raw_os_error(code.raw_os_error());
+            assert_eq!(cannot_start("x", &error, &[]).kind, kind, "{error}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for (make, path) in [(Make::Found, &file), (Make::Fresh, &file)] {
+            assert_eq!(make.at(path).unwrap_err().kind, FailureKind::Permanent);
         }
     }
 }

@@ -6,6 +6,7 @@ use deia::task::TaskStatus;
 
 use super::*;
 use crate::store::sqlite::files;
+use crate::store::sqlite::pool::MAX_READERS;
 use crate::store::sqlite::room::Room;
 use crate::store::sqlite::wal::ROOM_BYTES;
 use crate::store::{Lease, MAX_PENDING_OPS};
@@ -136,4 +137,43 @@ fn numbers_in_memory_are_those_on_disk() {
         "{outcomes:?}"
     );
     assert_eq!(store.published().of(TaskStatus::Queued), 2);
+}
+
+/// Clients that read much hold up one another, and not what bots wait for. Shown to fail where both wait their turn
+/// together.
+#[test]
+fn the_queue_is_read_while_clients_read_all_they_may() {
+    let (_home, path) = home();
+    let (store, mut committed) = open(&path).unwrap();
+    run(&store, &mut committed, vec![submit("a")]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(read_beside_clients(&store));
+}
+
+async fn read_beside_clients(store: &SqliteStore) {
+    let demands = store.demands().await.unwrap();
+    let (done, wait) = std::sync::mpsc::sync_channel::<()>(1);
+    let wait = Arc::new(std::sync::Mutex::new(wait));
+    let (started, mut starts) = tokio::sync::mpsc::channel(MAX_READERS);
+    let reads: Vec<_> = (0..MAX_READERS)
+        .map(|_| {
+            let (wait, started) = (wait.clone(), started.clone());
+            tokio::spawn(store.read(move |_| {
+                started.blocking_send(()).unwrap();
+                // Until the sender is gone.
+                let _ = wait.lock().unwrap().recv();
+                Ok(())
+            }))
+        })
+        .collect();
+    for _ in 0..MAX_READERS {
+        starts.recv().await.unwrap();
+    }
+    let ready = store.ready_after(demands[0].0.clone(), None, 9);
+    let ready = tokio::time::timeout(std::time::Duration::from_secs(20), ready).await;
+    assert_eq!(ready.expect("it waits for clients").unwrap().len(), 1);
+    drop(done);
+    for read in reads {
+        read.await.unwrap().unwrap();
+    }
 }
