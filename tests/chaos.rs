@@ -259,6 +259,7 @@ fn a_stop_under_load_ends_in_time_and_nothing_is_lost_or_run_twice() {
             assert_eq!(processes_of(daemon.home()), [], "left after a stop");
             daemon.restart();
             std::thread::sleep(Duration::from_millis(rng.u64(50..200)));
+            load.wait_for_some();
             took
         });
         let sum = load.check(&daemon);

@@ -94,6 +94,7 @@ fn crash(seed: u64) -> Story {
             ready_again.push(begun.elapsed());
         }
         std::thread::sleep(Duration::from_millis(rng.u64(50..=200)));
+        load.wait_for_some();
         ready_again
     });
     let seconds = begun.elapsed().as_secs_f64();

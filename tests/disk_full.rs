@@ -182,6 +182,7 @@ fn with_a_full_disk_a_stop_is_a_stop_and_the_next_start_has_everything() {
         disk.make_room();
         daemon.restart();
         std::thread::sleep(Duration::from_millis(300));
+        load.wait_for_some();
         took
     });
     let sum = load.check(&daemon);

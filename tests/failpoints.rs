@@ -527,7 +527,10 @@ fn under_load(
     let mut told = Told::default();
     let load = Load::may_refuse(seed).pausing(40);
     let admin = daemon.admin();
-    load.during(&admin, 1, || story(daemon, &load, &mut rng, &mut told));
+    load.during(&admin, 1, || {
+        story(daemon, &load, &mut rng, &mut told);
+        load.wait_for_some();
+    });
     let sum = load.check(daemon);
     check_runs(daemon, false, seed);
     told.tasks = sum.tasks;

@@ -134,9 +134,7 @@ fn story(seed: u64) -> Story {
             daemon.await_answer();
             again.push(begun.elapsed());
             std::thread::sleep(Duration::from_millis(rng.u64(100..300)));
-            wait_until(PATIENCE, "there was some load", || {
-                (load.accepted() > 40).then_some(())
-            });
+            load.wait_for_some();
         });
     });
     let seen = witness.check(&daemon);
