@@ -287,6 +287,23 @@ fn following_prints_what_comes_once_also_when_the_stream_breaks_off() {
     ];
     assert_eq!(events, expected);
 
+    // An attempt that fails while the stream is away and again when it is there.
+    let daemon = Scripted::start();
+    let failed = "event: output\ndata: {\"text\":\"a long word\"}\n\n\
+        event: attempt\ndata: {\"status\":\"scheduled\"}\n\n";
+    daemon.raw(route, head, failed);
+    daemon.raw(
+        route,
+        head,
+        "event: output\ndata: {\"text\":\"well\"}\n\nevent: end\ndata: {\"status\":\"succeeded\"}\n\n",
+    );
+    let shown = daemon.ctl(&["task", "output", "t1", "--follow"]).ok();
+    assert_eq!(shown.stdout, "a long word\nwell\n");
+    assert!(
+        shown.stderr.contains("that attempt brought no result"),
+        "{shown:?}"
+    );
+
     let daemon = Scripted::start();
     daemon.answer("POST /api/orchestrate", 200, &accepted());
     daemon.answer("GET /api/tasks/t1", 200, &task("dead"));

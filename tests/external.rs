@@ -10,6 +10,7 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -513,6 +514,34 @@ fn a_cancel_outlives_an_upgrade_and_a_restart() {
         let late = far.say(&daemon, &leased, "complete", &json!({"output": "late"}));
         refused(&late, 409, "late");
     }
+}
+
+/// Shown to fail on the build before: who followed was told the end alone, or the tail of a text that it had not seen.
+#[test]
+fn who_follows_is_told_that_the_bot_ends_with_another_text() {
+    let daemon = start();
+    let far = External::register(&daemon, "far", &json!({}));
+    let id = daemon.submit("hello");
+    let leased = far.lease_one(&daemon);
+    let mut following = daemon
+        .ctl_command(&["--json", "task", "output", &id, "--follow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    let mut next = || -> Value {
+        let line = lines.next().expect("a line").unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    far.say(&daemon, &leased, "output", &json!({"text": "one two"}))
+        .ok();
+    assert_eq!(next(), json!({"event": "output", "text": "one two"}));
+    far.say(&daemon, &leased, "complete", &json!({"output": "three"}))
+        .ok();
+    assert_eq!(next(), json!({"event": "attempt", "status": "running"}));
+    assert_eq!(next(), json!({"event": "output", "text": "three"}));
+    assert_eq!(next(), json!({"event": "end", "status": "succeeded"}));
+    assert!(following.wait().unwrap().success());
 }
 
 /// Shown to fail on a daemon whose patience begins anew with each cancel.

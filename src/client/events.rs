@@ -110,6 +110,9 @@ impl EventParser {
 pub enum OutputEvent {
     /// More text.
     Output(String),
+    /// The output starts anew: what came so far was an attempt's that is over, or that an external bot has taken
+    /// back. Where the task is now.
+    Anew(TaskStatus),
     /// Nothing more will come; where the task is now.
     End(TaskStatus),
 }
@@ -159,7 +162,7 @@ impl OutputStream {
             text: String,
         }
         #[derive(Deserialize)]
-        struct End {
+        struct Turn {
             status: TaskStatus,
         }
         let broken = |error: serde_json::Error| {
@@ -169,8 +172,11 @@ impl OutputStream {
             "output" => serde_json::from_str::<Output>(&event.data)
                 .map(|output| Some(OutputEvent::Output(output.text)))
                 .map_err(broken),
-            "end" => serde_json::from_str::<End>(&event.data)
-                .map(|end| Some(OutputEvent::End(end.status)))
+            "attempt" => serde_json::from_str::<Turn>(&event.data)
+                .map(|turn| Some(OutputEvent::Anew(turn.status)))
+                .map_err(broken),
+            "end" => serde_json::from_str::<Turn>(&event.data)
+                .map(|turn| Some(OutputEvent::End(turn.status)))
                 .map_err(broken),
             _ => Ok(None),
         }

@@ -23,11 +23,11 @@ pub struct Live {
     progress: watch::Sender<Progress>,
 }
 
-/// How far an attempt's output is.
+/// How an attempt's output is; who waits for more of it looks again when this is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Bytes so far.
-    pub bytes: usize,
+    /// How often another text has taken the place of what was there.
+    pub anew: u32,
     /// The attempt is over; the task's status.
     pub ended: Option<TaskStatus>,
 }
@@ -48,15 +48,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Outputs {
-    /// An attempt begins.
+    /// An attempt begins. It may have begun already: who follows it goes on with it.
     pub fn open(&self, task: &TaskId, fence: Fence, limit_bytes: usize) {
+        let mut all = lock(&self.0);
+        if all.get(task).is_some_and(|live| live.fence == fence) {
+            return;
+        }
         let live = Live {
             fence,
             limit_bytes,
             text: Mutex::default(),
             progress: watch::Sender::default(),
         };
-        lock(&self.0).insert(task.clone(), Arc::new(live));
+        all.insert(task.clone(), Arc::new(live));
     }
 
     /// A piece of the output.
@@ -73,18 +77,23 @@ impl Outputs {
             return Err(NotTaken::TooMuch);
         }
         text.push_str(piece);
-        let bytes = text.len();
         drop(text);
-        live.progress.send_modify(|progress| progress.bytes = bytes);
+        live.progress.send_modify(|_| {});
         Ok(())
     }
 
-    /// The whole output, where it arrived otherwise.
+    /// The whole output, where it arrived otherwise. Who follows gets the rest of it, where it goes on from what
+    /// was there.
     pub fn replace(&self, task: &TaskId, fence: Fence, text: String) {
         if let Some(live) = self.get(task).filter(|live| live.fence == fence) {
-            let bytes = text.len();
-            *lock(&live.text) = text;
-            live.progress.send_modify(|progress| progress.bytes = bytes);
+            let mut before = lock(&live.text);
+            // Blanks at its end, which a program may have trimmed, make it no other.
+            let goes_on = text.starts_with(&*before) || text.trim_end() == before.trim_end();
+            // Under the lock: with the text comes the word that it is another one.
+            live.progress.send_modify(|progress| {
+                progress.anew += u32::from(!goes_on);
+            });
+            *before = text;
         }
     }
 
@@ -116,10 +125,14 @@ impl Outputs {
 
     /// To follow a running task.
     pub fn follow(&self, task: &TaskId) -> Option<Follower> {
-        self.get(task).map(|live| Follower {
-            progress: live.progress.subscribe(),
+        let live = self.get(task)?;
+        let progress = live.progress.subscribe();
+        let anew = progress.borrow().anew;
+        Some(Follower {
             live,
+            progress,
             sent: 0,
+            anew,
         })
     }
 
@@ -145,6 +158,7 @@ pub struct Follower {
     live: Arc<Live>,
     progress: watch::Receiver<Progress>,
     sent: usize,
+    anew: u32,
 }
 
 /// What a follower is told next.
@@ -152,6 +166,8 @@ pub struct Follower {
 pub enum Next {
     /// A piece.
     Text(String),
+    /// Another text takes the place of all that was told so far.
+    Anew,
     /// The attempt is over; the task's status.
     Ended(TaskStatus),
 }
@@ -160,17 +176,29 @@ impl Follower {
     /// Waits for more. `None` when the daemon lets go of the attempt without an end.
     pub async fn next(&mut self) -> Option<Next> {
         loop {
-            let progress = *self.progress.borrow_and_update();
-            if progress.bytes > self.sent {
-                let text = lock(&self.live.text);
-                let piece = text.get(self.sent..)?.to_owned();
-                self.sent = text.len();
-                return Some(Next::Text(piece));
-            }
-            if let Some(status) = progress.ended {
-                return Some(Next::Ended(status));
+            if let Some(next) = self.at_once() {
+                return Some(next);
             }
             self.progress.changed().await.ok()?;
+        }
+    }
+
+    /// What can be told without waiting.
+    fn at_once(&mut self) -> Option<Next> {
+        let text = lock(&self.live.text);
+        let progress = *self.progress.borrow_and_update();
+        if progress.anew != self.anew {
+            self.anew = progress.anew;
+            if std::mem::take(&mut self.sent) > 0 {
+                return Some(Next::Anew);
+            }
+        }
+        match text.get(self.sent..) {
+            Some(piece) if !piece.is_empty() => {
+                self.sent = text.len();
+                Some(Next::Text(piece.to_owned()))
+            }
+            _ => progress.ended.map(Next::Ended),
         }
     }
 }
@@ -184,6 +212,13 @@ mod tests {
         attempt: 1,
     };
 
+    /// What comes next; a failure where nothing does.
+    async fn next(follower: &mut Follower) -> Option<Next> {
+        let patience = std::time::Duration::from_secs(20);
+        let next = tokio::time::timeout(patience, follower.next()).await;
+        next.expect("something comes")
+    }
+
     #[tokio::test]
     async fn a_follower_sees_everything_once_and_the_end() {
         let outputs = Outputs::default();
@@ -191,16 +226,47 @@ mod tests {
         outputs.open(&task, FENCE, 100);
         outputs.append(&task, FENCE, "a").unwrap();
         let mut follower = outputs.follow(&task).unwrap();
-        assert_eq!(follower.next().await, Some(Next::Text("a".into())));
+        assert_eq!(next(&mut follower).await, Some(Next::Text("a".into())));
+        // Assigned once more: by a letter that did not go out, and by the main loop.
+        outputs.open(&task, FENCE, 100);
         outputs.append(&task, FENCE, "b").unwrap();
         outputs.append(&task, FENCE, "c").unwrap();
         outputs.end(&task, FENCE, TaskStatus::Succeeded);
-        assert_eq!(follower.next().await, Some(Next::Text("bc".into())));
+        assert_eq!(next(&mut follower).await, Some(Next::Text("bc".into())));
         assert_eq!(
-            follower.next().await,
+            next(&mut follower).await,
             Some(Next::Ended(TaskStatus::Succeeded))
         );
         assert!(outputs.follow(&task).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_follows_is_told_of_another_text() {
+        let outputs = Outputs::default();
+        let task: TaskId = "t".parse().unwrap();
+        outputs.open(&task, FENCE, 100);
+        outputs.append(&task, FENCE, "one t").unwrap();
+        let mut follower = outputs.follow(&task).unwrap();
+        let mut late = outputs.follow(&task).unwrap();
+        assert_eq!(next(&mut follower).await, Some(Next::Text("one t".into())));
+        outputs.replace(&task, FENCE, "one two".into());
+        assert_eq!(next(&mut follower).await, Some(Next::Text("wo".into())));
+        outputs.replace(&task, FENCE, "one two\n".into());
+        assert_eq!(next(&mut follower).await, Some(Next::Text("\n".into())));
+        outputs.replace(&task, FENCE, "one two".into());
+        // Of the same length, and shorter.
+        for text in ["two one", "one"] {
+            outputs.replace(&task, FENCE, text.into());
+            assert_eq!(next(&mut follower).await, Some(Next::Anew));
+            assert_eq!(next(&mut follower).await, Some(Next::Text(text.into())));
+        }
+        outputs.replace(&task, FENCE, String::new());
+        outputs.end(&task, FENCE, TaskStatus::Succeeded);
+        let ended = Some(Next::Ended(TaskStatus::Succeeded));
+        assert_eq!(next(&mut follower).await, Some(Next::Anew));
+        assert_eq!(next(&mut follower).await, ended);
+        // It was told nothing that is not so.
+        assert_eq!(next(&mut late).await, ended);
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl<'a> Printer<'a> {
             match event {
                 None => return Ok(None),
                 Some(OutputEvent::End(status)) => return Ok(Some(status)),
+                Some(OutputEvent::Anew(status)) => self.starts_anew(status)?,
                 Some(OutputEvent::Output(text)) => self.print(&text)?,
             }
         }
@@ -116,6 +117,24 @@ impl<'a> Printer<'a> {
             return out.json_line(&json!({"event": "output", "text": fresh}));
         }
         out.foreign(fresh)
+    }
+
+    /// What was printed stays where it is: what comes stands below it, and in a script's file too.
+    fn starts_anew(&mut self, status: TaskStatus) -> Result<(), Failure> {
+        let printed = std::mem::take(&mut self.printed);
+        self.skip = 0;
+        let out = &self.context.out;
+        if out.json {
+            return out.json_line(&json!({"event": "attempt", "status": status}));
+        }
+        if !std::mem::replace(&mut self.ends_line, true) {
+            out.text("\n")?;
+        }
+        if printed > 0 {
+            self.context
+                .note("that attempt brought no result; what follows takes the place of its output");
+        }
+        Ok(())
     }
 
     fn end(&self, status: TaskStatus) -> Result<(), Failure> {

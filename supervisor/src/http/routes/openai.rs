@@ -379,7 +379,7 @@ impl Streaming {
                 Some(Step::Attempt(_)) => self.fails(&ApiFailure::new(
                     StatusCode::BAD_GATEWAY,
                     "attempt_failed",
-                    "the bot failed after a part of its answer was sent: ask again",
+                    "the bot failed, or took back its words, after a part of its answer was sent: ask again",
                 )),
                 Some(Step::End(_)) => self.ends().await,
                 None => self.fails(&ApiFailure::unavailable(

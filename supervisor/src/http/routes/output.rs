@@ -48,9 +48,10 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// What a task has said: so far, or, with `follow`, as it comes.
 ///
-/// The stream's events: `output` `{"text"}`, `attempt` `{"status"}` when the attempt is over and the
-/// task is tried again (its output starts anew), `end` `{"status"}`. A stream that ends without `end`
-/// was ended by an upgrade or a stop: open it again.
+/// The stream's events: `output` `{"text"}`, `attempt` `{"status"}` when the output starts anew (the attempt is
+/// over and the task is tried again; or, with `running`, an external bot has ended it with another text than it
+/// had said), `end` `{"status"}`. A stream that ends without `end` was ended by an upgrade or a stop: open it
+/// again.
 #[utoipa::path(get, path = "/api/tasks/{id}/output", tag = "tasks", params(("id" = String, Path), OutputQuery), responses(
     (status = 200, content((OutputView = "application/json"), (serde_json::Value = "text/event-stream")), description = "The output so far; with `follow=true` as a stream of events"),
     (status = 404, body = deia::api::ApiError),
@@ -101,7 +102,8 @@ pub async fn output(
 pub(super) enum Step {
     /// More of its output.
     Text(String),
-    /// The attempt is over, and the task is not: its output starts anew.
+    /// The attempt is over, and the task is not; or it runs, and an external bot has another text than it had said:
+    /// its output starts anew.
     Attempt(TaskStatus),
     /// The task has ended.
     End(TaskStatus),
@@ -162,6 +164,10 @@ impl Following {
                     Some(Next::Text(text)) => {
                         self.said += text.len();
                         return Some(Step::Text(text));
+                    }
+                    Some(Next::Anew) => {
+                        self.said = 0;
+                        return Some(Step::Attempt(TaskStatus::Running));
                     }
                     Some(Next::Ended(status)) if status.is_final() => {
                         return Some(self.end(status));
