@@ -105,7 +105,7 @@ impl Engine {
             // At once, as at a start: whoever starts after a crash has to know of the step before he reads a time that was
             // written down after it. It is rare enough to wait for.
             self.edge.keep_clocks(&self.clocks);
-            self.arm_mail();
+            self.mail_clock_was_set();
             self.condition_stale = true;
         }
     }

@@ -38,6 +38,10 @@ const LONGEST_SLEEP: Millis = 60_000;
 /// Before messages are expired again after the store failed.
 const AGAIN: Millis = 1_000;
 
+/// From one look for what is over to the next one, where the clock was set: at least and at most, in milliseconds.
+const GATHER: i64 = 1_000;
+const ANEW: i64 = 3_600_000;
+
 /// What is known of messages in memory: next to nothing.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
@@ -55,7 +59,8 @@ impl Engine {
     pub(super) async fn load_mail(&mut self) -> Result<(), StoreError> {
         let (awaited, next) = self.store.awaited().await?;
         self.mail.awaited = awaited.into_iter().collect();
-        self.over_at(next);
+        // The reading of a clock that may have been set since: the store is asked with what is known of that.
+        self.over_at(next.map(|_| self.wall()));
         Ok(())
     }
 
@@ -274,8 +279,14 @@ impl Engine {
         }
     }
 
-    /// When messages are looked at next; anew where the wall clock was set.
-    pub(super) fn arm_mail(&mut self) {
+    /// When the next one is over reads otherwise now, also in an answer that is on its way: the store is asked.
+    pub(super) fn mail_clock_was_set(&mut self) {
+        self.mail.next_expiry = Some(self.wall());
+        self.arm_mail();
+    }
+
+    /// When messages are looked at next.
+    fn arm_mail(&mut self) {
         if let Some(at) = self.mail.next_expiry {
             let wait = millis(at.seconds_since(self.wall()).max(0.0));
             self.mail_due_after(wait.saturating_add(1).min(LONGEST_SLEEP));
@@ -324,13 +335,21 @@ impl Engine {
         emptied: &[String],
         next: Option<Timestamp>,
     ) {
+        let is_full = expired.len() >= PORTION;
         for (id, bot) in expired {
             self.is_over(id, &bot);
         }
         for bot in emptied {
             self.mail.awaited.remove(bot);
         }
-        self.over_at(next);
+        // All unread ones are gone through where the clock was set: not for each one that is over.
+        let may_gather = !is_full && self.reckoning().was_set();
+        // And anew when a step is so long ago that it counts no more.
+        let [soon, late] = [GATHER, ANEW].map(|wait| self.wall().plus_millis(wait));
+        self.over_at(next.map(|next| match may_gather {
+            true => next.clamp(soon, late),
+            false => next,
+        }));
     }
 
     /// A full portion: there are more.

@@ -143,7 +143,7 @@ pub async fn inbox(
         .await?;
     let found = api
         .store
-        .inbox(bot_id.clone(), query.priority, now, limit)
+        .inbox(bot_id.clone(), query.priority, now.clone(), limit)
         .await;
     let messages = views(found.map_err(unreadable)?);
     Ok(Json(Inbox {

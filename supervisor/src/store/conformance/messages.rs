@@ -3,7 +3,7 @@
 use deia::message::MessageStatus;
 
 use super::*;
-use crate::brain::clock::Reckoning;
+use crate::brain::clock::Clocks;
 use crate::store::{MessageRecord, NewMessage};
 
 fn message(id: &str, to: &str, priority: Priority, second: i64, ttl_seconds: u64) -> NewMessage {
@@ -193,11 +193,9 @@ pub(in crate::store) async fn what_is_not_read_in_time_expires(mut h: Harness) {
 pub(in crate::store) async fn a_clock_that_is_set_forward_takes_no_time_from_a_message(
     mut h: Harness,
 ) {
-    let now = |second: i64| Reckoning {
-        now: at(10_000 + second),
-        before: at(11),
-        then: at(second),
-    };
+    let mut clocks = Clocks::new(None, "one", 0, at(0));
+    clocks.look(at(10_010), at(10)).unwrap();
+    let now = |second: i64| clocks.reckoning(at(10_000 + second), at(second), 86_400_000);
     let inbox = async |h: &Harness, second| {
         let found = h.store().inbox("b".into(), None, now(second), 100).await;
         found

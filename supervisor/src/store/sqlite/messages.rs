@@ -87,7 +87,7 @@ impl Engine {
     pub(super) fn deliver(
         &mut self,
         bot: &str,
-        at: Reckoning,
+        at: &Reckoning,
         limit: usize,
     ) -> Result<Outcome, Fault> {
         let (mut ids, mut expired, mut more) = (Vec::new(), Vec::new(), false);
@@ -96,9 +96,9 @@ impl Engine {
                 "SELECT ",
                 columns!(),
                 " FROM messages INDEXED BY messages_pending WHERE status = 0 AND to_bot = ?1 \
-                 ORDER BY seq LIMIT ?2"
+                 ORDER BY seq"
             ))?;
-            let (rows, looked_at) = sound(&self.conn, statement, (bot, bound(limit)))?;
+            let (rows, looked_at) = sound(&self.conn, statement, [bot], limit, |_| true)?;
             more = looked_at >= limit;
             for mut row in rows {
                 // Its time is over.
@@ -120,7 +120,7 @@ impl Engine {
         &mut self,
         id: &str,
         by: Option<&str>,
-        at: Reckoning,
+        at: &Reckoning,
     ) -> Result<Outcome, Fault> {
         let Some(mut row) = by_id(&self.conn, id)? else {
             return Ok(Outcome::Gone);
@@ -149,7 +149,7 @@ impl Engine {
     pub(super) fn drain(
         &mut self,
         bot: &str,
-        at: Reckoning,
+        at: &Reckoning,
         limit: usize,
     ) -> Result<Outcome, Fault> {
         let mut read = Vec::new();
@@ -169,25 +169,33 @@ impl Engine {
 
     pub(super) fn expire_messages(
         &mut self,
-        now: Reckoning,
+        now: &Reckoning,
         limit: usize,
     ) -> Result<Outcome, Fault> {
         let statement = self.conn.prepare_cached(concat!(
             "SELECT ",
             columns!(),
             " FROM messages INDEXED BY messages_expiry WHERE status < 2 AND expires_at <= ?1 \
-             AND (created_at >= ?2 OR expires_at <= ?3) ORDER BY expires_at, seq LIMIT ?4"
+             ORDER BY expires_at, seq"
         ))?;
         let (mut expired, mut bots) = (Vec::new(), BTreeSet::new());
-        let [at, before, then] = micros_of(&now);
-        let parameters = (at, before, then, bound(limit));
-        let (rows, _) = sound(&self.conn, statement, parameters)?;
+        let until = [now.maybe_over().as_micros()];
+        let is_over = |row: &MessageRow| now.is_over(row.created_at, row.expires_at);
+        let (rows, _) = sound(&self.conn, statement, until, limit, is_over)?;
         for mut row in rows {
             row.status = MessageStatus::Expired;
             row.update(&self.conn)?;
-            let to = self.names.name(&self.conn, row.to_bot)?;
-            expired.push((row.id, to.to_string()));
-            bots.insert(row.to_bot);
+            match self.names.name(&self.conn, row.to_bot) {
+                Ok(to) => {
+                    expired.push((row.id, to.to_string()));
+                    bots.insert(row.to_bot);
+                }
+                // Whose it was can't be told; over it is.
+                Err(fault) if fault.is_of_row() => {
+                    tracing::error!(event = "store_row_damaged", error = %fault, "the name of a message's receiver is not as it was written");
+                }
+                Err(fault) => return Err(fault),
+            }
         }
         let mut emptied = Vec::new();
         for bot in bots {
@@ -195,7 +203,7 @@ impl Engine {
                 emptied.push(self.names.name(&self.conn, bot)?.to_string());
             }
         }
-        let next = next_expiry(&self.conn, &now)?;
+        let next = next_expiry(&self.conn, now)?;
         Ok(Outcome::MessagesExpired {
             expired,
             emptied,
@@ -246,7 +254,7 @@ pub(super) fn inbox(
     names: &mut Names,
     bot: &str,
     priority: Option<Priority>,
-    now: Reckoning,
+    now: &Reckoning,
     limit: usize,
 ) -> Result<Vec<MessageRecord>, Fault> {
     let mut rows = unread_of(conn, names, bot, priority, now, limit)?;
@@ -349,49 +357,45 @@ pub(super) fn awaited(conn: &Connection, names: &mut Names) -> Result<Vec<String
     )?;
     let bots = statement.query_map([], |row| row.get::<_, NameId>(0))?;
     let bots: Vec<NameId> = bots.collect::<Result<_, _>>()?;
-    let names = bots.into_iter().map(|bot| names.name(conn, bot));
-    names.map(|name| Ok(name?.to_string())).collect()
+    let mut awaited = Vec::with_capacity(bots.len());
+    for bot in bots {
+        match names.name(conn, bot) {
+            Ok(name) => awaited.push(name.to_string()),
+            // Whose they are can't be told: they expire.
+            Err(fault) if fault.is_of_row() => {
+                tracing::error!(event = "store_row_damaged", error = %fault, "the name of messages' receiver is not as it was written");
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(awaited)
 }
 
 /// When the next one is over, by the wall clock.
 pub(super) fn next_expiry(conn: &Connection, now: &Reckoning) -> Result<Option<Timestamp>, Fault> {
-    // Where the clock was not set, the first one of the index is it.
-    if now.then == now.now {
-        return first_of(
-            conn,
+    if !now.was_set() {
+        let mut statement = conn.prepare_cached(
             "SELECT min(expires_at) FROM messages INDEXED BY messages_expiry WHERE status < 2",
-            [],
-        );
+        )?;
+        let first: Option<i64> = statement.query_row([], |row| row.get(0))?;
+        return Ok(first.map(Timestamp::from_micros));
     }
-    let before = [now.before.as_micros()];
-    let later = first_of(
-        conn,
-        "SELECT min(expires_at) FROM messages INDEXED BY messages_expiry \
-         WHERE status < 2 AND created_at >= ?1",
-        before,
+    // Not in the order of the index any more.
+    let mut statement = conn.prepare_cached(
+        "SELECT created_at, expires_at FROM messages INDEXED BY messages_expiry WHERE status < 2",
     )?;
-    let earlier = first_of(
-        conn,
-        "SELECT min(expires_at) FROM messages INDEXED BY messages_expiry \
-         WHERE status < 2 AND created_at < ?1",
-        before,
-    )?;
-    let earlier = earlier.map(|end| now.end_of_earlier(end));
-    Ok(later.into_iter().chain(earlier).min())
-}
-
-fn first_of(
-    conn: &Connection,
-    sql: &str,
-    parameters: impl Params,
-) -> Result<Option<Timestamp>, Fault> {
-    let mut statement = conn.prepare_cached(sql)?;
-    let first: Option<i64> = statement.query_row(parameters, |row| row.get(0))?;
-    Ok(first.map(Timestamp::from_micros))
-}
-
-fn micros_of(now: &Reckoning) -> [i64; 3] {
-    [now.now, now.before, now.then].map(Timestamp::as_micros)
+    let mut rows = statement.query([])?;
+    let mut first = None;
+    while let Some(row) = rows.next()? {
+        // What is damaged is found when it is looked at.
+        let (Ok(begun), Ok(end)) = (row.get(0), row.get(1)) else {
+            continue;
+        };
+        let [begun, end] = [begun, end].map(Timestamp::from_micros);
+        let end = now.end_now(begun, end);
+        first = Some(first.map_or(end, |first: Timestamp| first.min(end)));
+    }
+    Ok(first)
 }
 
 /// Each row against its sums.
@@ -421,23 +425,31 @@ fn unread_of(
     names: &mut Names,
     bot: &str,
     priority: Option<Priority>,
-    now: Reckoning,
+    now: &Reckoning,
     limit: usize,
 ) -> Result<Vec<MessageRow>, Fault> {
     let Some(bot) = names.find(conn, bot)? else {
         return Ok(Vec::new());
     };
-    let statement = conn.prepare_cached(concat!(
+    let mut statement = conn.prepare_cached(concat!(
         "SELECT ",
         columns!(),
         " FROM messages INDEXED BY messages_unread WHERE status < 2 AND to_bot = ?1 \
          AND (?2 IS NULL OR priority = ?2) \
-         AND (expires_at > ?3 OR created_at < ?4 AND expires_at > ?5) ORDER BY priority, seq LIMIT ?6"
+         AND expires_at > ?3 ORDER BY priority, seq"
     ))?;
     let priority = priority.map(codes::priority);
-    let [at, before, then] = micros_of(&now);
-    let parameters = (bot, priority, at, before, then, bound(limit));
-    MessageRow::all(statement, parameters)
+    let mut rows = statement.query((bot, priority, now.surely_over().as_micros()))?;
+    let mut unread = Vec::new();
+    while unread.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let row = MessageRow::from(row)?;
+        if !now.is_over(row.created_at, row.expires_at) {
+            unread.push(row);
+        }
+    }
+    Ok(unread)
 }
 
 fn by_id(conn: &Connection, id: &str) -> Result<Option<MessageRow>, Fault> {
@@ -474,19 +486,23 @@ fn next_seq(conn: &Connection) -> Result<i64, Fault> {
     Ok(next)
 }
 
-/// The rows that are as they were written, and how many were looked at. One that is not would hold up
-/// all behind it for ever: it counts as expired, and is never served.
+/// The first of the rows that are wanted and as they were written, and how many were taken or damaged. One that is
+/// damaged would hold up all behind it for ever: it counts as expired, and is never served.
 fn sound(
     conn: &Connection,
     mut statement: CachedStatement<'_>,
     parameters: impl Params,
+    limit: usize,
+    is_wanted: impl Fn(&MessageRow) -> bool,
 ) -> Result<(Vec<MessageRow>, usize), Fault> {
     let mut rows = statement.query(parameters)?;
-    let (mut sound, mut damaged, mut looked_at) = (Vec::new(), Vec::new(), 0);
-    while let Some(row) = rows.next()? {
-        looked_at += 1;
+    let (mut sound, mut damaged) = (Vec::new(), Vec::new());
+    while sound.len() + damaged.len() < limit
+        && let Some(row) = rows.next()?
+    {
         match MessageRow::from(row) {
-            Ok(row) => sound.push(row),
+            Ok(row) if is_wanted(&row) => sound.push(row),
+            Ok(_) => {}
             Err(fault) if fault.is_of_row() => {
                 tracing::error!(event = "store_row_damaged", error = %fault, "a message that is not as it was sent is not delivered");
                 damaged.push(row.get::<_, i64>(0)?);
@@ -494,6 +510,8 @@ fn sound(
             Err(fault) => return Err(fault),
         }
     }
+    drop(rows);
+    let looked_at = sound.len() + damaged.len();
     for seq in damaged {
         conn.prepare_cached("UPDATE messages SET status = 4 WHERE seq = ?1")?
             .execute([seq])?;

@@ -258,7 +258,7 @@ impl Store for SqliteStore {
         now: Reckoning,
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<MessageRecord>, StoreError>> {
-        self.read(move |r| messages::inbox(&r.conn, &mut r.names, &bot, priority, now, limit))
+        self.read(move |r| messages::inbox(&r.conn, &mut r.names, &bot, priority, &now, limit))
     }
 
     fn conversation(
