@@ -504,6 +504,16 @@ impl Dispatcher {
         self.drop_if_idle(&ready.demand);
     }
 
+    /// The store can't lease it, now or ever, and it is still queued. The slot is free again. Whether what waits like
+    /// it is to be loaded again only after a pause, by [`Dispatcher::filled`] with nothing.
+    pub fn lease_impossible(&mut self, bot: &str, ready: &Ready) -> bool {
+        self.ended(bot, ready.seq);
+        self.lanes.get_mut(&ready.demand).is_some_and(|lane| {
+            lane.not_leased((ready.priority, ready.seq), None);
+            lane.rest()
+        })
+    }
+
     /// What is to be loaded for which lanes.
     pub fn wants_filling(&mut self) -> Vec<(Arc<str>, Load)> {
         let lanes = self.lanes.iter_mut();
@@ -704,6 +714,28 @@ mod tests {
             order.push(choice.waiting.ready.seq);
         }
         order
+    }
+
+    /// Shown to fail where it is refused as one that was cancelled: it was loaded, chosen and refused without an end.
+    #[test]
+    fn what_the_store_cannot_lease_is_loaded_again_only_after_a_pause() {
+        let mut dispatcher = dispatcher(&[("a", BotType::General, 1)]);
+        let ready = task(1, Priority::P2, "general");
+        dispatcher.add(ready.clone(), None);
+        let choice = dispatcher.next(Timestamp::from_micros(9)).unwrap();
+        assert!(dispatcher.lease_impossible(&choice.bot, &ready));
+        assert_eq!(dispatcher.wants_filling(), []);
+        assert!(dispatcher.next(Timestamp::from_micros(9)).is_none());
+        // Others of it that fail meanwhile begin no second pause.
+        dispatcher.add(task(2, Priority::P2, "general"), None);
+        dispatcher.filled(&ready.demand, None);
+        assert_eq!(dispatcher.wants_filling().len(), 1);
+        let loaded = Loaded {
+            rows: vec![ready.clone(), task(2, Priority::P2, "general")],
+            nothing_under_way: true,
+        };
+        dispatcher.filled(&ready.demand, Some(loaded));
+        assert_eq!(drain(&mut dispatcher, Timestamp::from_micros(9)), [1, 2]);
     }
 
     #[test]

@@ -220,6 +220,16 @@ impl Lane {
         }
     }
 
+    /// It is not loaded until [`Lane::filled`]; whether that is new.
+    pub fn rest(&mut self) -> bool {
+        let is_new = self.loading == Loading::Nothing;
+        if is_new {
+            self.loading = Loading::Window;
+            self.exact = false;
+        }
+        is_new
+    }
+
     /// How many wait.
     pub fn len(&self) -> u64 {
         u64::try_from(self.counts.iter().sum::<i64>()).unwrap_or(0)

@@ -214,8 +214,8 @@ impl Way {
 
     fn flush(&self) {
         let written = self.waiting().write(&self.socket);
-        // A bot that is gone is noticed by the reader.
-        if written == Written::Some {
+        // Whoever writes what waits goes on, or tells the bot that this is the end.
+        if written != Written::All {
             self.changed.notify_one();
         }
     }
@@ -391,6 +391,22 @@ mod tests {
         // The end is an end for the bot, too.
         assert_eq!(next(&mut bot).await, None);
         rest.await.unwrap();
+    }
+
+    /// Shown to fail where only what is left over is told: the bot waits for what will never come.
+    #[tokio::test]
+    async fn a_way_that_breaks_at_a_flush_has_ended() {
+        let (to_it, rest, mut bot) = way();
+        let rest = tokio::spawn(rest.write());
+        to_it.0.socket.writable().await.unwrap();
+        let socket: &UnixStream = to_it.0.socket.as_ref();
+        rustix::net::shutdown(socket, rustix::net::Shutdown::Write).unwrap();
+        to_it.send(assign(1, 10)).unwrap();
+        to_it.flush();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), rest).await;
+        ended.expect("it has ended").unwrap();
+        assert_eq!(next(&mut bot).await, None);
+        assert!(to_it.send(assign(2, 10)).is_err());
     }
 
     #[tokio::test]

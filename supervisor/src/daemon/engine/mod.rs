@@ -545,13 +545,17 @@ impl Engine {
             Internal::Filled(demand, Err(e)) => {
                 tracing::error!(event = "store_read_failed", error = %e, "the queue could not be read; trying again");
                 // The pause keeps a failing disk from being asked in a loop; writes go on meanwhile.
-                self.timers
-                    .at(self.now() + FILL_AGAIN, Timer::FillAgain(demand));
+                self.fill_later(demand);
             }
             Internal::LimitsKept(kept) => self.limits_kept(kept),
             Internal::HostSampled(sampled) => self.host_sampled(sampled),
             Internal::ExternalKept(kept) => self.external_kept(&kept),
         }
+    }
+
+    fn fill_later(&mut self, demand: Arc<str>) {
+        self.timers
+            .at(self.now() + FILL_AGAIN, Timer::FillAgain(demand));
     }
 
     /// Whether something is on its way to the disk or back that changes which tasks are queued.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use deia::api::AuditAction;
 use deia::task::{Fence, TaskId, TaskStatus, TaskType};
 use deia::time::Timestamp;
 use deia::wire::ToWorker;
@@ -22,6 +23,9 @@ use crate::brain::window::Waiting;
 use crate::daemon::command::{Acted, Refused, Reply, SignedRequest, Submitted};
 use crate::fleet::Run;
 use crate::store::{Committed, LearnedRow, MessageRecord, Op, Outcome, Ready, StoreError};
+
+/// Why a task whose text is damaged is dead, for the record; the store says more in the log.
+const UNREADABLE: &str = "what it was to do can't be read from the store any more";
 
 /// What an operation was for.
 #[derive(Debug)]
@@ -407,6 +411,10 @@ impl Engine {
                 self.dispatcher.leased(&ready);
                 self.dispatcher.ended(&settle.bot, ready.seq);
                 self.bot_lets_go(&settle.bot, &ready.id);
+                tracing::warn!(event = "task_dead", task_id = %ready.id, "task is dead: what it was to do can't be read from the store any more");
+                let entry = self.entry(AuditAction::TaskFailed, ready.id.to_shared());
+                self.put_on_record(entry.failed(UNREADABLE));
+                self.note_over(&ready.id, TaskStatus::Dead);
                 self.tell_waiters(&ready.id, TaskStatus::Dead);
             }
             // Cancelled or expired while it was being given out.
@@ -650,8 +658,12 @@ impl Engine {
         tracing::error!(event = "store_operation_refused", error = %e, "the store can't do one operation; the rest goes on");
         match pending {
             Pending::Lease { waiting, settle } => {
-                self.bot_lets_go(&settle.bot, &waiting.ready.id);
-                self.dispatcher.lease_refused(&settle.bot, &waiting.ready);
+                let ready = &waiting.ready;
+                self.bot_lets_go(&settle.bot, &ready.id);
+                // It would be chosen again at once.
+                if self.dispatcher.lease_impossible(&settle.bot, ready) {
+                    self.fill_later(ready.demand.clone());
+                }
             }
             Pending::Finish { task, fence, .. } => {
                 if let Some(attempt) = self.in_flight.remove(&task) {

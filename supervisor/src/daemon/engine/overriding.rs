@@ -169,10 +169,12 @@ impl Engine {
             }
             None => {
                 if let Err(e) = result {
-                    tracing::warn!(event = "limits_override_left", error = %e, "limits that have ended are still on disk; trying again");
-                    self.overriding.again = true;
-                    self.timers
-                        .at(self.now() + FORGET_AGAIN, Timer::ForgetLimits);
+                    // One timer, however many were refused.
+                    if !std::mem::replace(&mut self.overriding.again, true) {
+                        tracing::warn!(event = "limits_override_left", error = %e, "limits that are not in force may be on disk; trying again");
+                        self.timers
+                            .at(self.now() + FORGET_AGAIN, Timer::ForgetLimits);
+                    }
                 }
             }
         }
@@ -183,6 +185,10 @@ impl Engine {
         if let Err(e) = result {
             let why = format!("{}: {e}", self.home.limits_override().display());
             let _ = reply.send(Err(Refused::Store(why)));
+            // It may be there all the same, where the disk failed after the rename.
+            if !self.overriding.again {
+                self.overriding.next.push_front(Asked::Forget);
+            }
             return;
         }
         deia::failpoint!("limits.kept");

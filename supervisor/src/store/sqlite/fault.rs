@@ -77,7 +77,22 @@ impl Fault {
     }
 
     pub(super) fn into_failed(self) -> StoreError {
-        StoreError::Failed(Arc::from(self.to_string()))
+        StoreError::Failed(self.text())
+    }
+
+    /// Nothing but this operation is touched.
+    pub(super) fn into_operation(self) -> StoreError {
+        StoreError::Operation(self.text())
+    }
+
+    /// Damage is called that, whatever SQLite calls it: see [`StoreError::is_damage`].
+    fn text(self) -> Arc<str> {
+        let of_row = self.is_of_row();
+        let fault = match self {
+            Self::Sql(e) if of_row => Self::Damaged(e.to_string()),
+            fault => fault,
+        };
+        fault.to_string().into()
     }
 }
 
@@ -90,6 +105,16 @@ mod tests {
             ffi::Error::new(extended_code),
             None,
         ))
+    }
+
+    #[test]
+    fn what_is_no_number_or_text_is_damage() {
+        let sql = rusqlite::Error::IntegralValueOutOfRange(9, -125);
+        assert!(Fault::Sql(sql).into_failed().is_damage());
+        let sql = rusqlite::Error::InvalidColumnType(1, "id".into(), rusqlite::types::Type::Blob);
+        assert!(Fault::Sql(sql).into_operation().is_damage());
+        assert!(Fault::damaged("tasks 1").into_failed().is_damage());
+        assert!(!sqlite(ffi::SQLITE_FULL).into_failed().is_damage());
     }
 
     #[test]

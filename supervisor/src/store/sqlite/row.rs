@@ -124,6 +124,9 @@ impl TaskRow {
         while sound.len() < limit
             && let Some(row) = rows.next()?
         {
+            if damaged.has(row.get(0)?) {
+                continue;
+            }
             match Self::read(row) {
                 Ok(row) => sound.push(row),
                 Err(fault) if fault.is_of_row() => damaged.found(row.get(0)?, &fault),

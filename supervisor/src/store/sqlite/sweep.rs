@@ -104,7 +104,8 @@ impl Engine {
 
     /// As many as were running: the fleet's size bounds it.
     pub(super) fn release_all(&mut self, at: Timestamp) -> Result<Outcome, Fault> {
-        let running = TaskRow::all(self.conn.prepare_cached(read::RUNNING)?, [])?;
+        let running = self.conn.prepare_cached(read::RUNNING)?;
+        let running = TaskRow::sound(running, [], usize::MAX, &mut self.damaged)?;
         let mut count = 0;
         for mut row in running {
             self.end_attempt(&row, AttemptStatus::Lost, at, Some(RELEASED_ERROR), None)?;
