@@ -161,8 +161,16 @@ impl Engine {
             at,
             limit,
         )?) {
+            let Some(record) = passed_over(row.clone().record(&self.conn, &mut self.names))? else {
+                continue;
+            };
             row.read(&self.conn, at.now)?;
-            read.push(row.record(&self.conn, &mut self.names)?);
+            read.push(MessageRecord {
+                status: row.status,
+                delivered_at: row.delivered_at,
+                read_at: row.read_at,
+                ..record
+            });
         }
         Ok(Outcome::Messages(read))
     }
@@ -269,8 +277,7 @@ pub(super) fn inbox(
         let parameters = (bot, priority.map(codes::priority), bound(left));
         rows.extend(MessageRow::all(statement, parameters)?);
     }
-    let rows = within(rows).into_iter();
-    rows.map(|row| row.record(conn, names)).collect()
+    records(conn, names, within(rows))
 }
 
 /// The newest messages between two bots, oldest first.
@@ -302,8 +309,7 @@ pub(super) fn conversation(
     rows.truncate(limit);
     let mut rows = within(rows);
     rows.reverse();
-    let rows = rows.into_iter();
-    rows.map(|row| row.record(conn, names)).collect()
+    records(conn, names, rows)
 }
 
 /// One message.
@@ -444,8 +450,9 @@ fn unread_of(
     while unread.len() < limit
         && let Some(row) = rows.next()?
     {
-        let row = MessageRow::from(row)?;
-        if !now.is_over(row.created_at, row.expires_at) {
+        if let Some(row) = passed_over(MessageRow::from(row))?
+            && !now.is_over(row.created_at, row.expires_at)
+        {
             unread.push(row);
         }
     }
@@ -454,7 +461,30 @@ fn unread_of(
 
 fn by_id(conn: &Connection, id: &str) -> Result<Option<MessageRow>, Fault> {
     let sql = concat!("SELECT ", columns!(), " FROM messages WHERE id = ?1");
-    Ok(MessageRow::all(conn.prepare_cached(sql)?, [id])?.pop())
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query([id])?;
+    rows.next()?.map(MessageRow::from).transpose()
+}
+
+/// Of several, one that is damaged hides no other: it is passed over, and said. Whoever asks for it is told.
+fn passed_over<T>(read: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match read {
+        Err(fault) if fault.is_of_row() => {
+            tracing::error!(event = "store_row_damaged", error = %fault, "a message that is not as it was sent is not shown; the others are");
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
+}
+
+fn records(
+    conn: &Connection,
+    names: &mut Names,
+    rows: Vec<MessageRow>,
+) -> Result<Vec<MessageRecord>, Fault> {
+    let rows = rows.into_iter();
+    let read = rows.map(|row| passed_over(row.record(conn, names)));
+    read.filter_map(Result::transpose).collect()
 }
 
 /// No more than `enough` are counted.
@@ -545,6 +575,7 @@ fn text(conn: &Connection, seq: i64) -> Result<(Option<String>, String), Fault> 
 }
 
 impl MessageRow {
+    /// Those that are as they were written.
     fn all(
         mut statement: CachedStatement<'_>,
         parameters: impl Params,
@@ -552,7 +583,7 @@ impl MessageRow {
         let mut rows = statement.query(parameters)?;
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
-            all.push(Self::from(row)?);
+            all.extend(passed_over(Self::from(row))?);
         }
         Ok(all)
     }

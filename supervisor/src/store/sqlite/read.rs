@@ -21,6 +21,9 @@ use crate::store::{
 /// newest tasks are looked through until the page is full.
 const FEW: u64 = 10_000;
 
+/// Damaged tasks that one page passes over at most.
+const MAX_LEFT_OUT: usize = 100;
+
 /// A connection that only reads.
 pub(super) struct Reader {
     pub(super) conn: Connection,
@@ -75,19 +78,31 @@ impl Reader {
             },
         };
         let sql = list_sql(filter.status, in_status);
-        let rows = TaskRow::all(
-            self.conn.prepare_cached(&sql)?,
-            (
-                before.unwrap_or(Seq::MAX),
-                bot,
-                filter.task_type.map(codes::task_type),
-                filter.priority.map(codes::priority),
-                bound(limit),
-            ),
-        )?;
-        rows.into_iter()
-            .map(|row| record(&self.conn, &mut self.names, row))
-            .collect()
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let mut rows = statement.query((
+            before.unwrap_or(Seq::MAX),
+            bot,
+            filter.task_type.map(codes::task_type),
+            filter.priority.map(codes::priority),
+            bound(limit.saturating_add(MAX_LEFT_OUT)),
+        ))?;
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            let seq: Seq = row.get(0)?;
+            if self.damaged.has(seq) {
+                continue;
+            }
+            let row = TaskRow::read(row);
+            match row.and_then(|row| record(&self.conn, &mut self.names, row)) {
+                Ok(task) => found.push(task),
+                // Else nobody would see the others; whoever asks for this one is told.
+                Err(fault) if fault.is_of_row() => self.damaged.found(seq, &fault),
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(found)
     }
 
     pub(super) fn ready_after(

@@ -98,19 +98,6 @@ impl TaskRow {
         rows.next()?.map(Self::read).transpose()
     }
 
-    /// All rows of a query over [`task_columns`].
-    pub(super) fn all(
-        mut statement: CachedStatement<'_>,
-        params: impl Params,
-    ) -> Result<Vec<Self>, Fault> {
-        let mut rows = statement.query(params)?;
-        let mut all = Vec::new();
-        while let Some(row) = rows.next()? {
-            all.push(Self::read(row)?);
-        }
-        Ok(all)
-    }
-
     /// The first rows that are as they were written, at most so many. One that is not would hold up all behind it for
     /// ever: it is left out, and found by whoever asks for it.
     pub(super) fn sound(

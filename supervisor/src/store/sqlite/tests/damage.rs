@@ -1,10 +1,13 @@
 //! Files that are not, or no longer, a store: refused with the file's name, and left as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+
+use deia::message::MessageStatus;
 
 use super::*;
 use crate::store::sqlite::files;
+use crate::store::{NewMessage, TaskFilter};
 
 type Make<'a> = &'a dyn Fn(&Path);
 type Bytes = BTreeMap<PathBuf, Vec<u8>>;
@@ -105,6 +108,86 @@ fn a_store_that_was_cut_is_refused() {
     }
     fs::write(&path, &whole).unwrap();
     assert!(open(&path).is_ok());
+}
+
+/// Shown to fail where the whole page is refused for it: from then on nobody saw any task.
+#[tokio::test]
+async fn a_damaged_task_hides_no_other() {
+    let (_home, path) = home();
+    let (store, mut committed) = open(&path).unwrap();
+    let tasks = ["a", "b", "c", "d"].map(submit);
+    run(&store, &mut committed, tasks.into());
+    store.close();
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    for spoil in [
+        "UPDATE tasks SET losses = 9 WHERE seq = 2",
+        "UPDATE bodies SET pool = 'x' WHERE seq = 3",
+    ] {
+        assert_eq!(conn.execute(spoil, []).unwrap(), 1);
+    }
+    drop(conn);
+    let (store, _committed) = open(&path).unwrap();
+    for _ in 0..2 {
+        let found = store.list(TaskFilter::default(), None, 2).await.unwrap();
+        let names: Vec<_> = found.iter().map(|task| task.id.as_str()).collect();
+        assert_eq!(names, ["d", "a"]);
+    }
+    assert!(store.task("b".parse().unwrap()).await.is_err());
+    assert!(store.task("c".parse().unwrap()).await.is_err());
+}
+
+/// Shown to fail where one refuses all: nobody could read an inbox until its time was over, and a conversation for days.
+#[tokio::test]
+async fn a_damaged_message_hides_no_other() {
+    let (_home, path) = home();
+    let (store, mut committed) = open(&path).unwrap();
+    let at = Timestamp::from_micros(0);
+    let message = |id: &str| NewMessage {
+        id: id.into(),
+        from_bot: "a".into(),
+        to_bot: "b".into(),
+        content: format!("hello {id}"),
+        priority: Priority::P2,
+        metadata: None,
+        created_at: at,
+        ttl_seconds: 60,
+    };
+    let send = Op::Send {
+        messages: ["1", "2", "3"].map(message).into(),
+        up: BTreeSet::from(["b".to_owned()]),
+        at,
+        max_unread: 9,
+    };
+    run(&store, &mut committed, vec![send]);
+    store.close();
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    for spoil in [
+        "UPDATE messages SET ttl_seconds = 9 WHERE seq = 1",
+        "UPDATE message_texts SET content = 'hello x' WHERE seq = 2",
+    ] {
+        assert_eq!(conn.execute(spoil, []).unwrap(), 1);
+    }
+    drop(conn);
+    let (store, mut committed) = open(&path).unwrap();
+    let drain = Op::Drain {
+        bot: "b".into(),
+        at: at.into(),
+        limit: 9,
+    };
+    let inbox = store.inbox("b".into(), None, at.into(), 9).await.unwrap();
+    let between = store.conversation("a".into(), "b".into(), 9).await.unwrap();
+    let drained = run(&store, &mut committed, vec![drain]).pop().unwrap();
+    let Ok(Outcome::Messages(drained)) = drained else {
+        panic!("{drained:?}")
+    };
+    assert_eq!(drained[0].status, MessageStatus::Read);
+    for found in [inbox, between, drained] {
+        let names: Vec<_> = found.iter().map(|m| m.sent.id.as_str()).collect();
+        assert_eq!(names, ["3"]);
+    }
+    for id in ["1", "2"] {
+        assert!(store.message(id.into()).await.is_err());
+    }
 }
 
 /// What was learned is not worth a start that fails.
