@@ -253,6 +253,19 @@ fn who_waits_gets_the_result_or_how_far_it_is() {
     );
     assert_eq!(late["result"], Value::Null, "{late}");
     let id = late["task_id"].as_str().unwrap();
+    wait_status(&daemon, id, "running");
+    let behind = ask("echo behind", 0.2);
+    assert_eq!(
+        [&behind["status"], &behind["position"], &behind["routed_to"]],
+        [&json!("queued"), &json!(1), &Value::Null]
+    );
+    // The same again, for a time that is far: it is said as it was the first time.
+    let far = json!({"content": "x", "task_id": "far", "not_before": "2100-01-01T00:00:00Z"});
+    for again in [false, true] {
+        let said = daemon.post("/api/orchestrate", &far).ok();
+        assert_eq!(said["duplicate"] == true, again, "{said}");
+        assert_eq!(said["status"], "scheduled", "{said}");
+    }
     daemon
         .post(&format!("/api/tasks/{id}/cancel"), &json!({}))
         .ok();

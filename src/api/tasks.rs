@@ -123,7 +123,7 @@ pub struct TaskView {
     pub bot_id: Option<String>,
     /// Only this pool, where it was asked for.
     pub pool: Option<String>,
-    /// Its place among the tasks that wait for the same bots, from 1; null when it does not wait.
+    /// Its place among the tasks that wait for the same bots, from 1; null when it does not wait, and in lists.
     pub position: Option<u64>,
     /// Failures before it is dead.
     pub max_attempts: u32,
@@ -137,7 +137,7 @@ pub struct TaskView {
     pub ended_at: Option<Timestamp>,
     /// Every attempt, oldest first.
     pub attempts: Vec<AttemptView>,
-    /// Once it succeeded.
+    /// Once it succeeded; null in lists.
     pub result: Option<ResultView>,
     /// The last error.
     pub error: Option<String>,

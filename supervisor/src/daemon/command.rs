@@ -26,6 +26,9 @@ use crate::brain::route::Weighing;
 use crate::external::Registration;
 use crate::store::{MessageRecord, NewMessage, NewTask, SignerKey, TaskRecord};
 
+/// Names that no pool can have, of which callers may report results, and for which messages may wait.
+pub const MAX_STRANGERS: usize = 1_000;
+
 /// Requests that may wait for the main loop.
 pub const MAX_COMMANDS: usize = 4096;
 
@@ -505,8 +508,8 @@ pub enum Refused {
     Draining(&'static str),
     /// `tasks.max_queued` wait already.
     QueueFull(u64),
-    /// Too many different demands wait already.
-    TooManyDemands,
+    /// So many different demands wait already, which is the most.
+    TooManyDemands(usize),
     /// The store takes no writes now; why.
     Store(String),
     /// It was done, but its record is not on disk yet; why. It is written once the store takes writes again.
@@ -517,7 +520,7 @@ pub enum Refused {
     UnknownMessage,
     /// This bot has too many unread messages.
     InboxFull(String),
-    /// There is something of too many names already that no pool can have.
+    /// There is something of [`MAX_STRANGERS`] names already that no pool can have.
     TooManyNames,
     /// `feature_flags.messaging_enabled` is off.
     MessagingOff,

@@ -26,7 +26,7 @@ pub const MAX_WAIT_SECONDS: f64 = 3600.0;
 pub const MAX_METADATA_BYTES: usize = 65_536;
 
 /// Bytes of a bot's or pool's name.
-const MAX_NAME_BYTES: usize = 64;
+pub const MAX_NAME_BYTES: usize = 64;
 
 /// A task that may be submitted.
 #[derive(Debug, Clone)]

@@ -13,6 +13,8 @@ use deia::task::{MAX_ATTEMPTS, MAX_TASK_ID_BYTES};
 use serde_json::{Value, json};
 
 use super::fields::{Errors, Field, Fields, Kind, Presence};
+use crate::brain::demand;
+use crate::daemon::intake;
 
 /// Most capabilities a task may ask for, and most bytes of each.
 pub(super) const MAX_CAPABILITIES: usize = 64;
@@ -22,7 +24,7 @@ pub(super) const MAX_NAME_BYTES: usize = 128;
 const MAX_CURSOR_BYTES: usize = 256;
 /// Longest text serde is asked about here: content has a bound of its own (413).
 pub(super) const NO_BOUND: usize = usize::MAX;
-/// A year: the longest attempt, and the longest wait.
+/// A year.
 const YEAR_SECONDS: f64 = 31_536_000.0;
 /// Shortest attempt that is worth starting.
 const MIN_TIMEOUT_SECONDS: f64 = 0.001;
@@ -64,11 +66,19 @@ impl Fields for SubmitRequest {
         field("type", Kind::Enum(TASK_TYPES), Presence::Nullable),
         field(
             "required_capabilities",
-            Kind::Texts(MAX_CAPABILITIES, MAX_NAME_BYTES),
+            Kind::Texts(demand::MAX_CAPABILITIES, demand::MAX_CAPABILITY_BYTES),
             Presence::Nullable,
         ),
-        field("bot_id", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
-        field("pool", Kind::Text(MAX_NAME_BYTES), Presence::Nullable),
+        field(
+            "bot_id",
+            Kind::Text(intake::MAX_NAME_BYTES),
+            Presence::Nullable,
+        ),
+        field(
+            "pool",
+            Kind::Text(intake::MAX_NAME_BYTES),
+            Presence::Nullable,
+        ),
         field(
             "max_attempts",
             Kind::Int(1, MAX_ATTEMPTS as i64),
@@ -76,14 +86,14 @@ impl Fields for SubmitRequest {
         ),
         field(
             "timeout_seconds",
-            Kind::Float(MIN_TIMEOUT_SECONDS, YEAR_SECONDS),
+            Kind::Float(MIN_TIMEOUT_SECONDS, intake::MAX_TIMEOUT_SECONDS),
             Presence::Nullable,
         ),
         field("not_before", Kind::Time, Presence::Nullable),
         field("metadata", Kind::Object, Presence::Nullable),
         field(
             "wait_seconds",
-            Kind::Float(0.0, YEAR_SECONDS),
+            Kind::Float(0.0, intake::MAX_WAIT_SECONDS),
             Presence::Nullable,
         ),
     ];

@@ -4,7 +4,6 @@ use deia::api::ObstacleView;
 use deia::task::TaskId;
 
 use super::Engine;
-use super::tasks::AttemptPhase;
 use crate::brain::demand::Demand;
 use crate::brain::dispatch::Obstacle;
 use crate::daemon::command::Outlook;
@@ -13,9 +12,9 @@ impl Engine {
     /// Of a task; `demand`: what it asks for, where it waits.
     pub(super) fn outlook(&self, id: &TaskId, demand: Option<&Demand>) -> Outlook {
         let attempt = self.in_flight.get(id);
-        let running = attempt.filter(|attempt| attempt.phase == AttemptPhase::Running);
         Outlook {
-            running: running.map(|attempt| (attempt.fence.attempt, attempt.weighing.clone())),
+            // Also where its end is on the way to the disk: the reason goes there with it.
+            running: attempt.map(|attempt| (attempt.fence.attempt, attempt.weighing.clone())),
             obstacles: demand.map_or_else(Vec::new, |demand| self.obstacles(demand)),
             held: demand
                 .and_then(|demand| self.dispatcher.holds(demand))

@@ -9,14 +9,11 @@ use super::outcomes::Pending;
 use super::timers::Timer;
 use super::{Engine, Phase};
 use crate::brain::Millis;
-use crate::daemon::command::{AskLearning, Refused};
+use crate::daemon::command::{AskLearning, MAX_STRANGERS, Refused};
 use crate::store::{Committed, LearnedRow, Op, StoreError};
 
 /// From a change to its being kept: what a kill may cost, at most.
 const KEEP_AFTER: Millis = 1_000;
-
-/// Names that no pool can have, of which callers may report results.
-const MAX_STRANGERS: usize = 1_000;
 
 /// What is being kept, and under which version.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use super::{Engine, Phase};
 use crate::audit::Entry;
 use crate::brain::clock::Reckoning;
 use crate::brain::{Millis, millis};
-use crate::daemon::command::{AskMail, MailReport, Refused};
+use crate::daemon::command::{AskMail, MAX_STRANGERS, MailReport, Refused};
 use crate::store::{MessageRecord, NewMessage, Op, StoreError};
 
 /// Messages that are delivered, expired, removed or read in one transaction.
@@ -25,9 +25,6 @@ const PORTION: usize = 1000;
 
 /// Messages that are kept after they were read or expired.
 const MAX_KEPT: u64 = 100_000;
-
-/// Names that no pool can have, for which messages may wait.
-const MAX_STRANGERS: usize = 1_000;
 
 /// Names that a report has at most, of each kind.
 const MAX_REPORTED: usize = 1_000;
@@ -167,7 +164,7 @@ impl Engine {
 
     /// Whether a pool can have a bot of this name.
     pub(super) fn can_be(&self, bot: &str) -> bool {
-        let most = self.config.bot_limits.max_bots;
+        let most = self.config.bot_limits.max_bots.max(self.limits.max);
         self.external.has(bot)
             || self.config.bots.iter().any(|pool| {
                 deia::config::bot_number(&pool.name, bot)

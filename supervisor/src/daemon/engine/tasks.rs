@@ -14,7 +14,7 @@ use super::outcomes::{Pending, Settle};
 use super::recording::EndNote;
 use super::{Engine, Phase};
 use crate::brain::demand::Demand;
-use crate::brain::dispatch::Admission;
+use crate::brain::dispatch::{Admission, MAX_LANES};
 use crate::brain::learn::Sample;
 use crate::brain::retry::{self, DeadCause, Verdict};
 use crate::brain::route::Weighing;
@@ -162,7 +162,7 @@ impl Engine {
                 return self.ask_whether_known(&task, Refused::Unsuitable, reply);
             }
             Admission::TooManyDemands => {
-                return self.ask_whether_known(&task, Refused::TooManyDemands, reply);
+                return self.ask_whether_known(&task, Refused::TooManyDemands(MAX_LANES), reply);
             }
         };
         let microseconds = self.microseconds_since(begun);

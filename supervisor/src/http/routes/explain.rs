@@ -26,8 +26,6 @@ pub async fn explain(
     PathArgs(id): PathArgs<String>,
 ) -> Result<Json<Explanation>, ApiFailure> {
     let task = record(&api, &known_form(&id)?).await?;
-    let choices = api.store.choices(task.id.clone()).await;
-    let kept: Vec<(u32, String)> = choices.map_err(unreadable)?;
     let waits = task.status == TaskStatus::Queued;
     let demand = waits.then(|| Demand::from_text(&task.demand)).flatten();
     let id = task.id.clone();
@@ -37,6 +35,9 @@ pub async fn explain(
         obstacles,
         held,
     } = api.ask(command).await?;
+    // After the main loop was asked: what it has let go is there.
+    let choices = api.store.choices(task.id.clone()).await;
+    let kept: Vec<(u32, String)> = choices.map_err(unreadable)?;
     let weighing = |attempt: u32| match &running {
         Some((n, weighing)) if *n == attempt => weighing.clone(),
         _ => {

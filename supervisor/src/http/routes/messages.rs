@@ -8,7 +8,7 @@ use deia::api::{
     BroadcastMessage, BroadcastRequest, Conversation, ConversationQuery, Inbox, InboxCounts,
     InboxQuery, MessageView, MessagingStatus, ProcessAnswer, ReadAnswer, SendAnswer, SendRequest,
 };
-use deia::message::{MAX_MESSAGE_BYTES, MessageStatus};
+use deia::message::{MAX_MESSAGE_BYTES, MAX_TTL_SECONDS, MessageStatus};
 use deia::task::Priority;
 use deia::time::Timestamp;
 use serde_json::{Map, Value};
@@ -86,7 +86,7 @@ pub async fn broadcast(
     JsonBody(request): JsonBody<BroadcastRequest>,
 ) -> Result<Json<BroadcastAnswer>, ApiFailure> {
     if request.content.is_empty() {
-        return Err(missing());
+        return Err(ApiFailure::bad_request("missing", "Missing content"));
     }
     let from_bot = speaker(&api, caller, request.from_bot).await?;
     let bots = api.ask(|reply| Command::Bots { reply }).await?;
@@ -105,7 +105,9 @@ pub async fn broadcast(
     }
     if messages.is_empty() {
         let kind = request.to_type;
-        return Err(ApiFailure::not_found(format!("No bot of type {kind}")));
+        return Err(ApiFailure::not_found(format!(
+            "No bot of type {kind}: `deiactl bots` lists those there are"
+        )));
     }
     let sent: Vec<BroadcastMessage> = messages
         .iter()
@@ -375,7 +377,7 @@ impl Draft {
                 return Err(why.settled().await);
             }
         };
-        let default_ttl = || config.timeouts.message_ttl_seconds;
+        let default_ttl = || config.timeouts.message_ttl_seconds.min(MAX_TTL_SECONDS);
         let message = NewMessage {
             id,
             from_bot: from_bot.to_owned(),

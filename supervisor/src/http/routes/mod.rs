@@ -45,7 +45,7 @@ use super::error::ApiFailure;
 use super::lasting::Lasting;
 use super::scope::{ScopedRouter, assemble, complete, open, scoped};
 use crate::audit::{Actor, Entry};
-use crate::daemon::command::{Command, Noted, Refused};
+use crate::daemon::command::{Command, MAX_STRANGERS, Noted, Refused};
 use crate::daemon::health::Condition;
 use crate::daemon::recovery::Desk;
 use crate::daemon::reload::ConfigHandle;
@@ -185,12 +185,14 @@ pub(super) fn refused(why: Refused, task: &str) -> ApiFailure {
         }
         Refused::QueueFull(most) => ApiFailure::unavailable(
             "queue_full",
-            format!("{most} tasks wait already (tasks.max_queued)"),
+            format!("{most} tasks wait already: ask again later, or raise tasks.max_queued"),
             5,
         ),
-        Refused::TooManyDemands => ApiFailure::unavailable(
+        Refused::TooManyDemands(most) => ApiFailure::unavailable(
             "too_many_demands",
-            "tasks with too many different sets of capabilities wait already",
+            format!(
+                "tasks with {most} different sets of what they need wait already: ask again when some of them are done"
+            ),
             5,
         ),
         Refused::Store(why) => ApiFailure::unavailable("store_unavailable", why, 1),
@@ -213,7 +215,9 @@ pub(super) fn refused(why: Refused, task: &str) -> ApiFailure {
         ),
         Refused::TooManyNames => ApiFailure::unavailable(
             "too_many_names",
-            "there is something of too many names already that no bot of this configuration can have",
+            format!(
+                "there is something of {MAX_STRANGERS} names already that no bot of this configuration can have: use names of its bots, or add a pool for them"
+            ),
             60,
         ),
         Refused::MessagingOff => ApiFailure::unavailable(
@@ -222,7 +226,10 @@ pub(super) fn refused(why: Refused, task: &str) -> ApiFailure {
             60,
         ),
         Refused::WrongStatus(status) => {
-            ApiFailure::conflict("wrong_status", format!("task {task} is {status}"))
+            let text = format!(
+                "task {task} is {status}: what waits or runs can be cancelled, what is dead, cancelled or expired can be tried again"
+            );
+            ApiFailure::conflict("wrong_status", text)
         }
         Refused::Limits(why) => ApiFailure::bad_request("limits", why),
         Refused::UnknownPool(pool) => ApiFailure::not_found(format!("Pool {pool} not found")),

@@ -12,7 +12,7 @@ use deia::time::Timestamp;
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
-use super::tasks::{record, result_view};
+use super::tasks::{position, record, result_view};
 use super::{Shared, refused};
 use crate::audit::Actor;
 use crate::audit::OnRecord;
@@ -322,6 +322,10 @@ pub(super) fn settle(
         Ok(Ok(Submitted::Duplicate(record))) => {
             answer.message = Some(format!("Task {id} was accepted before"));
             answer.duplicate = true;
+            // As it was answered the first time.
+            if record.status == TaskStatus::Scheduled && record.attempts.is_empty() {
+                answer.status = Some(TaskStatus::Scheduled);
+            }
             answer.routed_to = record.attempts.last().map(|attempt| attempt.bot_id.clone());
         }
         Ok(Err(Refused::Unsuitable)) => {
@@ -371,8 +375,10 @@ async fn wait_for(
     }
     answer.status = Some(found.status);
     answer.error.clone_from(&found.error);
-    answer.routed_to = found.attempts.last().map(|attempt| attempt.bot_id.clone());
-    answer.position = None;
+    let bot = found.attempts.last().map(|attempt| attempt.bot_id.clone());
+    let waits = matches!(found.status, TaskStatus::Queued | TaskStatus::Scheduled);
+    answer.routed_to = bot.filter(|_| !waits);
+    answer.position = position(api, &found).await?;
     answer.result = result_view(api, &found).await?;
     Ok(())
 }

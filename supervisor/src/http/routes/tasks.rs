@@ -94,18 +94,19 @@ pub async fn show(
     PathArgs(id): PathArgs<String>,
 ) -> Result<Json<TaskView>, ApiFailure> {
     let found = record(&api, &known_form(&id)?).await?;
-    let position = match found.status {
-        TaskStatus::Queued => {
-            let ahead = api
-                .store
-                .ahead_of(found.demand.clone(), (found.priority, found.seq))
-                .await;
-            Some(ahead.map_err(unreadable)? + 1)
-        }
-        _ => None,
-    };
+    let position = position(&api, &found).await?;
     let result = result_view(&api, &found).await?;
     Ok(Json(view(found, position, result)))
+}
+
+/// Its place among those that wait for the same bots, where it waits.
+pub(super) async fn position(api: &Shared, task: &TaskRecord) -> Result<Option<u64>, ApiFailure> {
+    if task.status != TaskStatus::Queued {
+        return Ok(None);
+    }
+    let place = (task.priority, task.seq);
+    let ahead = api.store.ahead_of(task.demand.clone(), place).await;
+    Ok(Some(ahead.map_err(unreadable)? + 1))
 }
 
 /// Cancels a task: one that waits at once, one that runs through its bot.
