@@ -398,6 +398,8 @@ mod tests {
     async fn a_way_that_breaks_at_a_flush_has_ended() {
         let (to_it, rest, mut bot) = way();
         let rest = tokio::spawn(rest.write());
+        // It waits, before anything breaks.
+        tokio::task::yield_now().await;
         to_it.0.socket.writable().await.unwrap();
         let socket: &UnixStream = to_it.0.socket.as_ref();
         rustix::net::shutdown(socket, rustix::net::Shutdown::Write).unwrap();
